@@ -1,0 +1,78 @@
+"""Lay trainable rows over a model's embedding, and merge them into a stock model when they are done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from contrastok.embedding import RowOverlay
+from contrastok.errors import ModelError
+from contrastok.models import input_embedding, transformer
+from contrastok.vocabulary import VocabularyPlan
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerFast
+
+
+def attach(model: SentenceTransformer, plan: VocabularyPlan, rows: torch.Tensor) -> RowOverlay:
+    """Lay rows over the model's input embedding. They become its only trainable tensor.
+
+    Args:
+        model: a loaded model; it is changed in place, its tensors are not.
+        plan: the new tokens.
+        rows: initial rows, `[n, d]`.
+
+    Returns:
+        the overlay; `overlay.rows` is the parameter to train.
+
+    Raises:
+        ModelError: the model does not look its input up where it says it does.
+    """
+    body = transformer(model)
+    model.requires_grad_(False)
+    overlay = RowOverlay(input_embedding(model), rows, plan.ids, [token.row for token in plan.tokens])
+    body.set_input_embeddings(overlay)
+    if body.get_input_embeddings() is not overlay:
+        raise ModelError("its input embedding cannot be replaced", where=type(body).__name__)
+    return overlay
+
+
+def detach(model: SentenceTransformer) -> None:
+    """Put the base embedding back, as if nothing had been attached."""
+    embedding = input_embedding(model)
+    if isinstance(embedding, RowOverlay):
+        transformer(model).set_input_embeddings(embedding.base)
+
+
+@torch.no_grad()
+def merge(
+    model: SentenceTransformer, plan: VocabularyPlan, rows: torch.Tensor, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Write rows into the model's own embedding table and give it the extended tokenizer.
+
+    The old rows are copied bit by bit. The table grows only if an id lies beyond it and never shrinks: rows
+    that the base model keeps beyond its tokenizer (padding) stay where they are.
+
+    Args:
+        model: a model with or without an overlay; afterwards it is a stock model.
+        plan: the new tokens.
+        rows: `[n, d]`.
+        tokenizer: the extended tokenizer.
+    """
+    detach(model)
+    base = input_embedding(model)
+    table = base.weight
+    size = max(table.shape[0], max(plan.ids, default=-1) + 1)
+    merged = torch.empty(size, table.shape[1], dtype=table.dtype, device=table.device)
+    merged[: table.shape[0]] = table
+    for token in plan.tokens:
+        merged[token.id] = rows[token.row].to(table)
+    base.weight = nn.Parameter(merged, requires_grad=False)
+    if hasattr(base, "num_embeddings"):
+        base.num_embeddings = size
+    config = transformer(model).config
+    (config.get_text_config() if hasattr(config, "get_text_config") else config).vocab_size = size
+    model.tokenizer._tokenizer = tokenizer.backend_tokenizer  # every part of the model that holds it sees the change

@@ -1,0 +1,17 @@
+"""The model card of a checkpoint: a README.md that the Hub renders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+
+
+def model_card(manifest: Mapping[str, Any]) -> str:
+    """The card as markdown, from the content of contrastok.json."""
+    source = files("contrastok").joinpath("card.md.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return environment.from_string(source).render(**manifest)

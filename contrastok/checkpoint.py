@@ -1,0 +1,129 @@
+"""Read a finished checkpoint back: the stock model plus what contrastok noted beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from contrastok.errors import InputError
+from contrastok.models import input_embedding, load_model, tokenizer_fingerprint
+from contrastok.vocabulary import base_tokenizer
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerFast
+
+MANIFEST = "contrastok.json"
+ROWS = "new_rows.safetensors"
+INITIAL_ROWS = "initial_rows.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that contrastok wrote.
+
+    Attributes:
+        path: its folder.
+        manifest: the content of contrastok.json.
+        model: the model with the new rows.
+        tokenizer: the extended tokenizer.
+        base_tokenizer: the tokenizer before extension.
+        rows: trained rows, float32 `[n, d]`.
+        initial_rows: the rows training started from, float32 `[n, d]`.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    model: SentenceTransformer
+    tokenizer: PreTrainedTokenizerFast
+    base_tokenizer: PreTrainedTokenizerFast
+    rows: np.ndarray
+    initial_rows: np.ndarray
+
+    def table(self) -> np.ndarray:
+        """The input embedding table, float32 `[V, d]`, new rows included."""
+        return input_embedding(self.model).weight.detach().float().cpu().numpy()  # type: ignore[no-any-return]
+
+    @contextlib.contextmanager
+    def with_rows(self, rows: np.ndarray) -> Iterator[SentenceTransformer]:
+        """The model with other rows in place of the new ones, for as long as the context lasts."""
+        weight = input_embedding(self.model).weight
+        ids = [i for token in self.manifest["tokens"] for i in token["ids"]]
+        values = torch.from_numpy(
+            np.stack([rows[token["row"]] for token in self.manifest["tokens"] for _ in token["ids"]])
+        )
+        kept = weight[ids].clone()
+        with torch.no_grad():
+            weight[ids] = values.to(weight)
+            try:
+                yield self.model
+            finally:
+                weight[ids] = kept
+
+
+def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
+    """Load a checkpoint folder.
+
+    Raises:
+        InputError: it is no checkpoint of contrastok, or its files do not fit each other.
+    """
+    manifest = read_manifest(path)
+    model = load_model(str(path), device)
+    tokenizer = model.tokenizer
+    base = base_tokenizer(tokenizer, manifest)
+    if tokenizer_fingerprint(base) != manifest["base_model"]["tokenizer_sha256"]:
+        raise InputError(
+            "its tokenizer is not the one that contrastok wrote",
+            where=path,
+            hint=f"train it again, or rebuild it with contrastok apply {ROWS}",
+        )
+    return Checkpoint(path, manifest, model, tokenizer, base, read_rows(path / ROWS), read_rows(path / INITIAL_ROWS))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint's contrastok.json.
+
+    Raises:
+        InputError: there is none, or it is broken.
+    """
+    file = path / MANIFEST
+    if not file.is_file():
+        raise InputError(
+            f"is no checkpoint of contrastok (it holds no {MANIFEST})",
+            where=path,
+            hint="--model names a folder that contrastok train wrote",
+        )
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if manifest["format"] != 1:
+            raise InputError(
+                f"has format {manifest['format']}, this version reads 1", where=file, hint="update contrastok"
+            )
+        manifest["tokens"], manifest["base_model"]["tokenizer_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"is broken: {error!r}", where=file, hint="train again") from error
+    return manifest
+
+
+def read_rows(file: Path) -> np.ndarray:
+    """The rows in a safetensors file, float32 `[n, d]`.
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)["rows"].float().numpy()  # type: ignore[no-any-return]
+    except (SafetensorError, OSError, KeyError) as error:
+        raise InputError(f"is no file of rows: {error}", where=file, hint="train again") from error

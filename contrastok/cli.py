@@ -1,0 +1,99 @@
+"""The command line: options in, one function called, errors told in a sentence. No heavy import stands here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from contrastok.config import COMMANDS, Common, from_toml
+from contrastok.errors import ContrastokError
+
+RUNNERS = {
+    "gen-pairs": ("contrastok.data_gen.pipeline", "gen_pairs"),
+    "train": ("contrastok.trainer", "train"),
+    "report": ("contrastok.eval.report", "report"),
+    "apply": ("contrastok.export", "apply"),
+}
+"""Where the function of each command lies; imported when it is called."""
+
+DESCRIPTION = """Teach a pretrained encoder new words: add tokens, train only their rows, prove where they landed.
+
+Example: contrastok gen-pairs --terms terms.jsonl --corpus corpus/ --out pairs/
+         contrastok train     --terms terms.jsonl --pairs pairs/  --out model/
+         contrastok report    --model model/ --out report.html"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0 when done, 2 for a problem the user can mend, 130 when interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given in (["--version"], ["-V"]):
+        from contrastok import __version__
+
+        sys.stdout.write(f"contrastok {__version__}\n")
+        return 0
+    try:
+        config = parse(given)
+        command = next(name for name, kind in COMMANDS.items() if isinstance(config, kind))
+        _runner(command)(config)
+    except ContrastokError as error:
+        sys.stderr.write(f"contrastok: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("contrastok: interrupted; nothing half-written was left, run the same command to go on\n")
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> Common:
+    """The configuration that the arguments, and the TOML file they may name, describe.
+
+    Raises:
+        ContrastokError: the TOML file is unusable.
+        SystemExit: tyro printed a help text (0) or what is wrong with the flags (2).
+    """
+    command = arguments[0] if arguments else ""
+    file = _config_file(arguments)
+    if file is not None and command in COMMANDS:
+        default = from_toml(COMMANDS[command], file)
+        return tyro.cli(COMMANDS[command], args=list(arguments[1:]), default=default, prog=f"contrastok {command}")
+    return tyro.extras.subcommand_cli_from_dict(  # type: ignore[no-any-return]
+        dict(COMMANDS),
+        args=list(arguments),
+        prog="contrastok",
+        description=DESCRIPTION,
+    )
+
+
+def _config_file(arguments: Sequence[str]) -> Path | None:
+    for i, argument in enumerate(arguments):
+        if argument == "--config" and i + 1 < len(arguments):
+            return Path(arguments[i + 1])
+        if argument.startswith("--config="):
+            return Path(argument.partition("=")[2])
+    return None
+
+
+def _runner(command: str) -> Callable[[Any], Any]:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    module, name = RUNNERS[command]
+    loaded = import_module(module)
+    _hush_libraries()
+    return getattr(loaded, name)  # type: ignore[no-any-return]
+
+
+def _hush_libraries() -> None:
+    """Keep the loaders' own bars and advice off the terminal; their errors still come through."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -1,0 +1,64 @@
+"""What people see: rich tables and progress bars on standard error, JSON for scripts on request."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rich.console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from contrastok.files import atomic_file, to_json
+
+T = TypeVar("T")
+
+
+class Console:
+    """All human output of a command. It goes to standard error, so that standard output stays for data.
+
+    Args:
+        quiet: say nothing. Errors are printed by the command line itself, not here.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.rich = rich.console.Console(stderr=True, quiet=quiet, highlight=False)
+
+    def print(self, *renderables: Any) -> None:
+        """Print rich renderables or markup."""
+        self.rich.print(*renderables)
+
+    def progress(self) -> Progress:
+        """A progress display with the house columns; `task.fields["note"]` is free text at its end."""
+        return Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.rich,
+            disable=self.quiet or not self.rich.is_terminal,
+            transient=True,
+        )
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        """Yield `items` behind a progress bar."""
+        with self.progress() as progress:
+            task = progress.add_task(description, total=total, note="")
+            for item in items:
+                yield item
+                progress.advance(task)
+
+
+def emit_json(summary: dict[str, Any], path: Path | None) -> None:
+    """Write a command's summary as JSON: to a file (atomically), or to standard output for "-"."""
+    if path is None:
+        return
+    if str(path) == "-":
+        sys.stdout.write(to_json(summary))
+        return
+    with atomic_file(path) as partial:
+        partial.write_text(to_json(summary), encoding="utf-8")

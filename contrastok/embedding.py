@@ -1,0 +1,91 @@
+"""A frozen embedding table with a few trainable rows laid over it.
+
+The two-table layout is known from IDEFICS (`IdeficsDecoupledEmbedding`) and torchtune (`FusionEmbedding`).
+Here the frozen side is the base model's own module, so embed scales, quantised tables and custom forwards
+keep working, nothing is resized while training, and the frozen table is no parameter of any optimiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from contrastok.errors import ModelError
+from contrastok.kernels.gather import overlay_rows
+
+
+class RowOverlay(nn.Module):
+    """The base embedding for old ids, trainable rows for new ones.
+
+    Args:
+        base: the model's own input embedding; it is frozen and called as it is.
+        rows: initial rows, float32 `[n, d]`.
+        ids: the new token ids, `m >= n` of them.
+        row_of: for each id its row, so that several forms of a term share one.
+
+    Raises:
+        ModelError: the base module does something to its rows that is neither nothing nor a fixed scale.
+    """
+
+    def __init__(self, base: nn.Module, rows: torch.Tensor, ids: Sequence[int], row_of: Sequence[int]) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        device = next(base.parameters()).device
+        self.rows = nn.Parameter(rows.detach().to(device, torch.float32).clone())
+        slots = torch.full((max([self._table().shape[0], *(i + 1 for i in ids)]),), -1, dtype=torch.int32)
+        slots[list(ids)] = torch.tensor(list(row_of), dtype=torch.int32)
+        self.register_buffer("slots", slots.to(device), persistent=False)
+        self.scale = output_scale(base)
+
+    def _table(self) -> torch.Tensor:
+        return self.base.weight  # type: ignore[return-value]
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The frozen table, `[V, d]`; Hugging Face code reads its dtype and device."""
+        return self._table()
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Embed ids.
+
+        Args:
+            input_ids: int64 `[..., T]`.
+
+        Returns:
+            `[..., T, d]` in the dtype of the base module.
+        """
+        slots = self.slots[input_ids]  # type: ignore[index]
+        frozen = self.base(input_ids.masked_fill(slots >= 0, 0))
+        return overlay_rows(frozen, self.rows, slots, self.scale)
+
+
+@torch.no_grad()
+def output_scale(base: nn.Module) -> float:
+    """The factor by which an embedding module multiplies its rows (Gemma: sqrt(d); almost all others: 1).
+
+    Raises:
+        ModelError: its output is not a fixed multiple of the row.
+    """
+    table: torch.Tensor = base.weight  # type: ignore[assignment]
+    norms = table[: min(1000, table.shape[0])].float().norm(dim=-1)
+    probe = int(norms.argmax())
+    row = table[probe].float()
+    output = base(torch.tensor([[probe]], device=table.device))[0, 0].float()
+    if output.shape != row.shape:
+        raise ModelError(
+            f"its embedding gives vectors of width {output.shape[-1]} from rows of {row.shape[-1]}",
+            where=type(base).__name__,
+            hint="factorised embeddings are not supported",
+        )
+    scale = float((output @ row) / (row @ row))
+    if torch.equal(output, row):
+        return 1.0
+    if not torch.allclose(output, row * scale, rtol=1e-2, atol=1e-4 * float(norms.max())):
+        raise ModelError(
+            "its embedding changes rows by more than a fixed scale",
+            where=type(base).__name__,
+            hint="this embedding module cannot be extended",
+        )
+    return scale

@@ -1,0 +1,214 @@
+"""Write the checkpoint that stock libraries load, prove it, and rebuild it from its compact delta."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from contrastok import __version__
+from contrastok.attach import merge
+from contrastok.card import model_card
+from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, read_rows
+from contrastok.config import ApplyConfig
+from contrastok.console import Console, emit_json
+from contrastok.errors import InputError, OutputError
+from contrastok.files import atomic_folder, check_output, to_json
+from contrastok.initializers import initial_rows
+from contrastok.models import frozen_hash, input_embedding, load_model, tokenizer_fingerprint
+from contrastok.vocabulary import NewToken, VocabularyPlan, extend_tokenizer
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerFast
+
+
+def base_facts(model: SentenceTransformer, name: str, plan: VocabularyPlan) -> dict[str, Any]:
+    """What the manifest says about the base model, taken before anything is attached to it."""
+    table = input_embedding(model).weight
+    sha256, tensors = frozen_hash(model, list(plan.ids), table.shape[0])
+    return {
+        "name": name,
+        "frozen_sha256": sha256,
+        "frozen_tensors": tensors,
+        "tokenizer_sha256": tokenizer_fingerprint(model.tokenizer),
+        "table_rows": table.shape[0],
+        "dim": table.shape[1],
+        "dtype": str(table.dtype).removeprefix("torch."),
+    }
+
+
+def write_checkpoint(
+    folder: Path,
+    model: SentenceTransformer,
+    extended: PreTrainedTokenizerFast,
+    plan: VocabularyPlan,
+    rows: torch.Tensor,
+    initial: torch.Tensor,
+    manifest: dict[str, Any],
+) -> dict[str, Any]:
+    """Merge rows into the model, save it as stock libraries do, reload it from disk and check that nothing else moved.
+
+    Args:
+        folder: an empty folder.
+        model: the base model, with or without overlay; afterwards it is merged.
+        extended: the extended tokenizer.
+        plan: the new tokens.
+        rows: trained rows `[n, d]`.
+        initial: initial rows `[n, d]`.
+        manifest: the content of contrastok.json; `frozen` is added here.
+
+    Returns:
+        the manifest as written.
+
+    Raises:
+        OutputError: a frozen tensor on disk differs from the base model's. It never should.
+    """
+    from safetensors.torch import save_file
+
+    base = manifest["base_model"]
+    merge(model, plan, rows.detach().cpu(), extended)
+    model.save_pretrained(str(folder), create_model_card=False)
+    about = {
+        "contrastok": json.dumps(
+            {
+                "format": 1,
+                "version": __version__,
+                "base_model": base,
+                "init": manifest["init"],
+                "family": plan.family,
+                "mode": plan.mode,
+                "edits": dict(plan.edits),
+                "tokens": [dataclasses.astuple(token) for token in plan.tokens],
+            },
+            ensure_ascii=False,
+        )
+    }
+    save_file({"rows": rows.detach().float().cpu().contiguous()}, folder / ROWS, metadata=about)
+    save_file({"rows": initial.detach().float().cpu().contiguous()}, folder / INITIAL_ROWS)
+    after, tensors = frozen_hash(load_model(str(folder)), list(plan.ids), base["table_rows"])
+    manifest["frozen"] = {"tensors": tensors, "sha256_before": base["frozen_sha256"], "sha256_after": after}
+    if after != base["frozen_sha256"]:
+        raise OutputError(
+            "a frozen tensor of the saved model differs from the base model's",
+            where=folder,
+            hint="this is a defect of contrastok; nothing was written",
+        )
+    (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
+    return manifest
+
+
+def apply(config: ApplyConfig) -> dict[str, Any]:
+    """Rebuild a checkpoint from its base model and new_rows.safetensors.
+
+    Returns:
+        a summary: path, tokens and frozen hashes.
+
+    Raises:
+        ContrastokError: see `ApplyConfig.validate`, or the rows were trained for another model.
+    """
+    config.validate()
+    assert config.rows is not None and config.out is not None  # validate() saw to it
+    console = Console(config.quiet)
+    check_output(config.out, config.overwrite)
+    rows, about = torch.from_numpy(read_rows(config.rows)), read_delta(config.rows)
+    model = load_model(config.model)
+    plan = VocabularyPlan(
+        about["family"], about["mode"], tuple(NewToken(*t) for t in about["tokens"]), (), about["edits"]
+    )
+    facts = base_facts(model, config.model, plan)
+    for what, key in (("weights", "frozen_sha256"), ("tokenizer", "tokenizer_sha256")):
+        if facts[key] != about["base_model"][key]:
+            raise InputError(
+                f"the rows were trained for {about['base_model']['name']!r}, whose {what} are not those of "
+                f"{config.model!r}",
+                where=config.rows,
+                hint="give --model the base model of the checkpoint",
+            )
+    summary = {"out": str(config.out), "tokens": len(plan.terms), "base_model": facts}
+    if config.dry_run:
+        console.print(f"Would add {len(plan.terms)} tokens to {config.model} and write {config.out}.")
+    else:
+        extended = extend_tokenizer(model.tokenizer, plan)
+        manifest = _manifest(config.rows, about, facts, plan)
+        initial = config.rows.with_name(INITIAL_ROWS)
+        start = (
+            torch.from_numpy(read_rows(initial))
+            if initial.is_file()
+            else initial_rows(about["init"], init_context(model, plan))
+        )
+        with atomic_folder(config.out) as folder:
+            summary["frozen"] = write_checkpoint(folder, model, extended, plan, rows, start, manifest)["frozen"]
+        console.print(f"{len(plan.terms)} tokens added to {config.model}: [bold]{config.out}[/]")
+    emit_json(summary, config.json)
+    return summary
+
+
+def read_delta(file: Path) -> dict[str, Any]:
+    """What a new_rows.safetensors says about its rows.
+
+    Raises:
+        InputError: the file was not written by contrastok.
+    """
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as handle:
+        text = (handle.metadata() or {}).get("contrastok")
+    if text is None:
+        raise InputError("was not written by contrastok", where=file, hint=f"give the {ROWS} of a checkpoint")
+    about: dict[str, Any] = json.loads(text)
+    return about
+
+
+def init_context(model: SentenceTransformer, plan: VocabularyPlan, seed: int = 0) -> Any:
+    """What the initialisers look at, for a model that nothing is attached to."""
+    from contrastok.initializers import InitContext
+    from contrastok.vocabulary import piece_lengths
+
+    spans = [piece_lengths(model.tokenizer, term) for term in plan.terms]
+    return InitContext(
+        table=input_embedding(model).weight,
+        terms=plan.terms,
+        seed=seed,
+        pieces=tuple(tuple(i for i, _ in span) for span in spans),
+        lengths=tuple(tuple(length for _, length in span) for span in spans),
+    )
+
+
+def _manifest(file: Path, about: Mapping[str, Any], facts: Mapping[str, Any], plan: VocabularyPlan) -> dict[str, Any]:
+    """The manifest that stands beside the rows, or the part of it that the rows alone can tell."""
+    beside = file.with_name(MANIFEST)
+    if beside.is_file():
+        manifest: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
+        return manifest
+    tokens = [
+        {
+            "token": term,
+            "row": row,
+            "ids": list(plan.ids_of(term)),
+            "forms": [t.form for t in plan.tokens if t.term == term],
+            "pieces": [],
+            "definition": "",
+            "relations": [],
+            "evidence": {"sentences": 0, "pairs": {}, "negatives": 0, "examples": []},
+            "move": 0.0,
+        }
+        for row, term in enumerate(plan.terms)
+    ]
+    return {
+        "format": 1,
+        "contrastok": about["version"],
+        "base_model": dict(facts),
+        "tokens": tokens,
+        "skipped": [],
+        "tokenizer": {"family": plan.family, "mode": plan.mode, "edits": dict(plan.edits), "gate": {"checks": []}},
+        "init": about["init"],
+        "training": {"options": {}, "steps": 0, "pairs": 0, "curve": []},
+        "seed": 0,
+        "versions": {},
+    }

@@ -1,0 +1,92 @@
+"""Outputs that appear whole or not at all, and hashes of what is in them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from contrastok.errors import OutputError
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Refuse to replace what exists unless told so, before any work is done.
+
+    Raises:
+        OutputError: when `path` exists and `overwrite` is false, or its parent cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError("exists already", where=path, hint="choose another --out, or add --overwrite")
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise OutputError("cannot be written: its parent is no writable folder", where=path, hint=f"look at {parent}")
+
+
+@contextlib.contextmanager
+def translated_os_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only folder and the like into an OutputError about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"could not be written ({error.strerror or error})",
+            where=path,
+            hint="free some space or choose another --out; nothing was left behind",
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is renamed to `path`, on failure removed."""
+    with translated_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new empty folder beside `path`; on success it takes the place of `path`, on failure it goes."""
+    with translated_os_errors(path):
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir()
+            yield partial
+            replace_folder(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Move folder `new` to `path`; what stood at `path` is removed only after it was moved aside."""
+    if not path.exists():
+        os.rename(new, path)
+        return
+    old = path.absolute().with_name(f".{path.name}.{os.getpid()}.old")
+    os.rename(path, old)
+    os.rename(new, path)
+    shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON with a final newline; NaN is refused rather than written as what no parser reads."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,210 @@
+"""The gate before training: proof that an extended tokenizer does what it did before, and one thing more."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from contrastok.errors import ModelError
+from contrastok.models import tokenizer_fingerprint
+from contrastok.vocabulary import POSITIONS, VocabularyPlan, encode_plain, is_reachable, normalise
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+CONTROL_WORDS = 40_000
+"""At most so many words of the old vocabulary are tried; all of them for most encoders."""
+
+SHOWN = 5
+"""Examples named in a check's detail."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise about the tokenizer.
+
+    Attributes:
+        name: what was checked.
+        passed: whether the promise holds.
+        detail: counts and examples, in plain words.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """All checks of one extension."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def require(self, mode: str, strict: bool) -> None:
+        """Stop when a check failed.
+
+        In vocab mode words that contain a term are expected to change: that was chosen, so only `strict` stops.
+
+        Raises:
+            ModelError: names every failed check.
+        """
+        tolerated = "collateral" if mode == "vocab" and not strict else ""
+        failed = [c for c in self.checks if not c.passed and not (tolerated and c.name.startswith(tolerated))]
+        if failed:
+            raise ModelError(
+                "the tokenizer's gate failed: " + "; ".join(f"{c.name} ({c.detail})" for c in failed),
+                hint="try --token-mode added, or leave the named terms out",
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return {"passed": self.passed, "checks": [vars(check) for check in self.checks]}
+
+
+def run_gate(
+    base: PreTrainedTokenizerFast,
+    extended: PreTrainedTokenizerFast,
+    plan: VocabularyPlan,
+    texts: Mapping[str, Sequence[str]],
+    table_rows: int,
+) -> GateReport:
+    """Check an extension on control sentences made of the old vocabulary and on the user's own texts.
+
+    Args:
+        base: the tokenizer before.
+        extended: the tokenizer after.
+        plan: what was added.
+        texts: named sets of sentences, with and without new terms.
+        table_rows: rows of the model's embedding table, which may be padded beyond the tokenizer.
+    """
+    sets = {"old vocabulary": control_sentences(base), "words around terms": _around(plan), **texts}
+    everything = [text for group in sets.values() for text in group]
+    checks = [_reachable(extended, plan)]
+    checks += [_collateral(name, base, extended, plan, group) for name, group in sets.items()]
+    checks += [
+        _round_trip(base, extended, everything),
+        _reload(extended, everything),
+        _never_longer(base, extended, everything),
+        _table(plan, table_rows),
+    ]
+    return GateReport(tuple(checks))
+
+
+def control_sentences(tokenizer: PreTrainedTokenizerFast, words_each: int = 10) -> list[str]:
+    """Sentences made of the tokenizer's own whole words: every one of them, up to `CONTROL_WORDS`."""
+    backend = tokenizer.backend_tokenizer
+    special = set(tokenizer.all_special_ids)
+    ids = sorted(i for i in backend.get_vocab(with_added_tokens=False).values() if i not in special)
+    ids = ids[:: max(1, len(ids) // CONTROL_WORDS)]
+    words = [word for i in ids if (word := tokenizer.decode([i]).strip()).isalpha()]
+    marks = (" ", ", ", " (", ") ", ". ", " - ", "; ", " 3 ", "'s ", " and ")
+    return [
+        "".join(word + marks[j] for j, word in enumerate(words[i : i + words_each]))
+        for i in range(0, len(words), words_each)
+    ]
+
+
+def _around(plan: VocabularyPlan) -> list[str]:
+    """Words that contain a term without being it; they must stay what they were."""
+    return [f"the {word} of it" for term in plan.terms for word in (f"x{term}x", f"{term}s", f"{term}_1", f"un{term}")]
+
+
+def _reachable(extended: PreTrainedTokenizerFast, plan: VocabularyPlan) -> Check:
+    lost = [term for term in plan.terms if not is_reachable(extended, plan, term)]
+    done = len(plan.terms) - len(lost)
+    return Check(
+        "reachable", not lost, f"{done} of {len(plan.terms)} terms in {len(POSITIONS)} positions" + _named(lost)
+    )
+
+
+def _collateral(
+    name: str,
+    base: PreTrainedTokenizerFast,
+    extended: PreTrainedTokenizerFast,
+    plan: VocabularyPlan,
+    texts: Sequence[str],
+) -> Check:
+    """Texts that change although no new term stands in them as a whole word."""
+    forms = {token.id: normalise(base.backend_tokenizer, token.term) for token in plan.tokens}
+    changed, hurt = 0, []
+    for text, before, after in zip(texts, encode_plain(base, texts), encode_plain(extended, texts), strict=True):
+        if before == after:
+            continue
+        changed += 1
+        plain = normalise(base.backend_tokenizer, text).lower()
+        held = {forms[i].lower() for i in after if i in forms}
+        if not any(re.search(rf"(?<!\w){re.escape(form)}(?!\w)", plain) for form in held):
+            hurt.append(text)
+    detail = f"{len(texts)} sentences, {changed} hold a new token, {len(hurt)} others changed"
+    return Check(f"collateral: {name}", not hurt, detail + _named(hurt))
+
+
+def _round_trip(base: PreTrainedTokenizerFast, extended: PreTrainedTokenizerFast, texts: Sequence[str]) -> Check:
+    """Decoding gives the text that the base tokenizer gives, up to spaces and to what it can not spell ([UNK])."""
+    unk = base.unk_token_id
+    lost = []
+    for text, before, after in zip(texts, encode_plain(base, texts), encode_plain(extended, texts), strict=True):
+        if unk is not None and unk in before:
+            continue
+        if _squeezed(base.decode(before)) != _squeezed(extended.decode(after)):
+            lost.append(text)
+    return Check(
+        "round trip", not lost, f"{len(texts) - len(lost)} of {len(texts)} texts decode as before" + _named(lost)
+    )
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split()).lower()
+
+
+def _reload(extended: PreTrainedTokenizerFast, texts: Sequence[str]) -> Check:
+    from transformers import AutoTokenizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        extended.save_pretrained(folder)
+        again = AutoTokenizer.from_pretrained(folder)
+        same = tokenizer_fingerprint(again) == tokenizer_fingerprint(extended)
+        moved = (
+            []
+            if same
+            else [
+                t
+                for t, a, b in zip(texts, encode_plain(extended, texts), encode_plain(again, texts), strict=True)
+                if a != b
+            ]
+        )
+    return Check(
+        "save and reload", not moved, f"{len(texts) - len(moved)} of {len(texts)} texts keep their ids" + _named(moved)
+    )
+
+
+def _never_longer(base: PreTrainedTokenizerFast, extended: PreTrainedTokenizerFast, texts: Sequence[str]) -> Check:
+    lengths = [
+        (t, len(a), len(b))
+        for t, a, b in zip(texts, encode_plain(base, texts), encode_plain(extended, texts), strict=True)
+    ]
+    longer = [text for text, before, after in lengths if after > before]
+    saved = sum(before - after for _, before, after in lengths)
+    return Check("never longer", not longer, f"{saved} tokens saved, {len(longer)} texts longer" + _named(longer))
+
+
+def _table(plan: VocabularyPlan, table_rows: int) -> Check:
+    ids = plan.ids
+    inside = sum(i < table_rows for i in ids)
+    detail = f"{len(ids)} new ids, {inside} in the table's free rows, {len(ids) - inside} beyond its {table_rows} rows"
+    return Check("embedding table", len(set(ids)) == len(ids), detail)
+
+
+def _named(examples: Sequence[str]) -> str:
+    if not examples:
+        return ""
+    shown = ", ".join(repr(text[:60]) for text in examples[:SHOWN])
+    return f": {shown}" + (f" and {len(examples) - SHOWN} more" if len(examples) > SHOWN else "")

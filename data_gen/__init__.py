@@ -1,0 +1,1 @@
+"""Terms and text in, contrastive training pairs out."""

@@ -1,0 +1,266 @@
+"""The command `gen-pairs`: terms and text in, contrastive training pairs out.
+
+Each stage takes plain data and returns plain data:
+
+    read_words -> mine_corpus -> find_negatives -> build_term (for each term) -> write
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contrastok.data_gen.corpus import Document, describe_corpus, read_corpus
+from contrastok.data_gen.estimate import estimate_run
+from contrastok.data_gen.evidence import Confirm, Evidence, Mined, MiningOptions, mine
+from contrastok.data_gen.fold import Fold
+from contrastok.data_gen.matcher import TermMatcher, contains_name
+from contrastok.data_gen.negatives import NegativeSource, describing_text, negative_sources, with_negatives
+from contrastok.data_gen.pair_kinds import Pair, PairContext, PairKind, choose_kinds
+from contrastok.data_gen.relations import names_of, split_relations, without_leaks
+from contrastok.data_gen.summary import TermSummary, print_plan, print_summary, summarise
+from contrastok.data_gen.term_readers import read_terms
+from contrastok.data_gen.terms import Term
+from contrastok.data_gen.writer import write_pairs
+from rich.markup import escape
+
+from contrastok import __version__
+from contrastok.config import GenPairsConfig, as_json
+from contrastok.console import Console, emit_json
+from contrastok.errors import InputError, raise_all
+from contrastok.files import atomic_folder, check_output, sha256_file, to_json
+from contrastok.models import load_model, load_tokenizer, tokenizer_fingerprint
+from contrastok.vocabulary import VocabularyPlan, encode_plain, extend_tokenizer, plan_vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is to be taught, and the tokenizer that will know it.
+
+    Attributes:
+        terms: the glossary's entries of the terms that become tokens, in the order of their rows.
+        plan: how they become tokens, and which terms do not.
+        base: the tokenizer before.
+        fold: text as that tokenizer sees it.
+        confirm: whether the extended tokenizer finds terms, given by their index here, in texts.
+    """
+
+    terms: tuple[Term, ...]
+    plan: VocabularyPlan
+    base: PreTrainedTokenizerFast
+    fold: Fold
+    confirm: Confirm
+
+
+def gen_pairs(config: GenPairsConfig) -> dict[str, Any]:
+    """Find evidence for each term and write contrastive training pairs.
+
+    Args:
+        config: the options; the folder `out` appears whole or not at all.
+
+    Returns:
+        The content of pairs.json; with `dry_run` the token plan and an estimate.
+
+    Raises:
+        ContrastokError: for every problem that the user can mend.
+    """
+    config.validate()
+    assert config.out is not None  # validate() saw to it
+    kinds = choose_kinds(config.kinds)
+    console = Console(config.quiet)
+    check_output(config.out, config.overwrite)
+    documents = read_corpus(config.corpus, config.text_field, config.split)
+    words = read_words(config)
+    if config.dry_run:
+        return _dry_run(config, words, documents, console)
+    mined = mine_corpus(words, console.track(documents, "Reading the corpus"), config)
+    _require_evidence(words, mined, config, console)
+    sources = find_negatives(words, mined, config, console)
+    built = [
+        build_term(row, mined.evidence[term.token], source, kinds, words, config)
+        for row, (term, source) in enumerate(zip(words.terms, sources, strict=True))
+    ]
+    pairs = [pair for made, _ in built for pair in made]
+    terms = [summarised for _, summarised in built]
+    _require_pairs(pairs, config)
+    summary = _write(config.out, pairs, terms, words, mined, config)
+    print_summary(console, terms, words.plan.skipped)
+    console.print(f"{len(pairs)} pairs for {len(terms)} terms in {escape(str(config.out))}")
+    emit_json(summary, config.json)
+    return summary
+
+
+def read_words(config: GenPairsConfig) -> Words:
+    """Read the terms and plan their tokens.
+
+    Raises:
+        InputError: the terms cannot be read; none can become a token; or, with `strict`, one cannot.
+    """
+    terms = read_terms(config.terms, config.glossary)
+    base = load_tokenizer(config.model)
+    plan = plan_vocabulary(base, [term.token for term in terms], config.token_mode)
+    if config.strict:
+        raise_all(
+            InputError,
+            [f"{item.term!r} {item.reason}" for item in plan.skipped],
+            hint="leave these terms out, or leave out --strict",
+        )
+    if not plan.tokens:
+        raise InputError(
+            "no term is left to add: " + "; ".join(f"{item.term!r} {item.reason}" for item in plan.skipped[:5]),
+            hint="every word is one token of this model already, or cannot become one",
+        )
+    by_token = {term.token: term for term in terms}
+    return Words(tuple(by_token[token] for token in plan.terms), plan, base, Fold(base), confirm_by(base, plan))
+
+
+def confirm_by(base: PreTrainedTokenizerFast, plan: VocabularyPlan) -> Confirm:
+    """A function that asks the extended tokenizer whether texts hold the ids of terms, by the terms' index."""
+    extended = extend_tokenizer(base, plan)
+    index = {term: i for i, term in enumerate(plan.terms)}
+    term_of = {token.id: index[token.term] for token in plan.tokens}
+
+    def confirm(texts: Sequence[str], terms: Sequence[int]) -> list[bool]:
+        different = list(dict.fromkeys(texts))
+        held = {
+            text: {term_of[i] for i in ids if i in term_of}
+            for text, ids in zip(different, encode_plain(extended, different), strict=True)
+        }
+        return [term in held[text] for text, term in zip(texts, terms, strict=True)]
+
+    return confirm
+
+
+def mine_corpus(words: Words, documents: Iterable[Document], config: GenPairsConfig) -> Mined:
+    """Stream the corpus once and keep sentences for each term."""
+    tokens = [term.token for term in words.terms]
+    options = MiningOptions(config.seed, config.max_sentences, config.min_words, config.max_words)
+    return mine(documents, tokens, TermMatcher(tokens, words.fold), words.confirm, options)
+
+
+def _require_evidence(words: Words, mined: Mined, config: GenPairsConfig, console: Console) -> None:
+    where = ", ".join(config.corpus)
+    if not mined.documents:
+        raise InputError("the corpus holds no text", where=where, hint="look at --corpus and --text-field")
+    if any(evidence.sentences for evidence in mined.evidence.values()):
+        return
+    if not any(term.definition for term in words.terms):
+        raise InputError(
+            "no sentence holds any of the terms, and none has a definition",
+            where=where,
+            hint="give text in which the terms occur, or definitions (--glossary)",
+        )
+    console.print(
+        "[yellow]No sentence of the corpus holds any of the terms; the pairs come from the glossary alone.[/yellow]"
+    )
+
+
+def _require_pairs(pairs: Sequence[Pair], config: GenPairsConfig) -> None:
+    if not pairs:
+        raise InputError(
+            f"no pair could be made of the kinds {', '.join(config.kinds) or 'that there are'}",
+            hint="ask for more --kinds, or give definitions (--glossary) or more text (--corpus)",
+        )
+
+
+def find_negatives(words: Words, mined: Mined, config: GenPairsConfig, console: Console) -> list[NegativeSource]:
+    """For each term the texts its negatives are chosen from; nothing, and no model is loaded, when none are wanted."""
+    if not config.negatives:
+        return [NegativeSource(()) for _ in words.terms]
+    from contrastok.bank import FrozenEncoder
+
+    model = load_model(config.model)
+    texts = [describing_text(term, mined.evidence[term.token]) for term in words.terms]
+    embeddings = FrozenEncoder(model, model.tokenizer, console=console).encode(texts, "Comparing terms")
+    return list(negative_sources(words.terms, mined.evidence, embeddings, words.fold, config.seed))
+
+
+def build_term(
+    row: int,
+    evidence: Evidence,
+    source: NegativeSource,
+    kinds: Sequence[PairKind],
+    words: Words,
+    config: GenPairsConfig,
+) -> tuple[list[Pair], TermSummary]:
+    """The pairs of one term, given by its index, with their negatives, and what there is to say about them."""
+    term, fold = words.terms[row], words.fold
+    relations = split_relations(term, fold, config.seed, config.hold_out)
+    token = fold.key(term.token)
+    context = PairContext(
+        # A synonym that holds the token ("halloumi cheese") would put the token into what replaces it.
+        synonyms=tuple(n for n in names_of(relations, "synonym") if not contains_name(fold.key(n), token)),
+        broader=names_of(relations, "broader"),
+        min_sentences=config.min_sentences,
+        holds_token=lambda text: words.confirm([text], [row])[0],
+    )
+    made: dict[tuple[str, str], Pair] = {}
+    for kind in kinds:
+        for pair in kind.build(term, evidence, context):
+            made.setdefault((pair.anchor, pair.positive), pair)
+    pairs = with_negatives(list(made.values()), source, config.negatives, term.definition)
+    shown = [text for pair in pairs for text in (pair.anchor, pair.positive)]
+    return pairs, summarise(term, evidence, pairs, without_leaks(relations, shown, fold), config.min_sentences)
+
+
+def _write(
+    out: Path,
+    pairs: Sequence[Pair],
+    terms: Sequence[TermSummary],
+    words: Words,
+    mined: Mined,
+    config: GenPairsConfig,
+) -> dict[str, Any]:
+    """Write the folder; returns the content of its pairs.json."""
+    with atomic_folder(out) as folder:
+        write_pairs(folder / "pairs.parquet", pairs)
+        summary = {
+            "format": 1,
+            "contrastok": __version__,
+            "seed": config.seed,
+            "options": as_json(config),
+            "model": config.model,
+            "tokenizer_sha256": tokenizer_fingerprint(words.base),
+            "pairs_sha256": sha256_file(folder / "pairs.parquet"),
+            "corpus": {
+                "documents": mined.documents,
+                "characters": mined.characters,
+                "sentences_with_a_term": mined.sentences,
+                "dropped": dict(mined.dropped),
+            },
+            "counts": {
+                "pairs": len(pairs),
+                "by_kind": dict(sorted(Counter(pair.kind for pair in pairs).items())),
+                "terms": len(terms),
+            },
+            "terms": [term.as_json() for term in terms],
+            "skipped": [asdict(item) for item in words.plan.skipped],
+        }
+        (folder / "pairs.json").write_text(to_json(summary), encoding="utf-8")
+    return summary
+
+
+def _dry_run(config: GenPairsConfig, words: Words, documents: Iterable[Document], console: Console) -> dict[str, Any]:
+    """Show what would be done; write nothing but the summary that was asked for."""
+    files, size = describe_corpus(config.corpus)
+    estimate = estimate_run(
+        documents, lambda sample: mine_corpus(words, sample, config), files, size, config.max_sentences
+    )
+    tokens = [{"token": token.term, "form": token.form, "id": token.id} for token in words.plan.tokens]
+    summary = {
+        "dry_run": True,
+        "family": words.plan.family,
+        "mode": words.plan.mode,
+        "tokens": tokens,
+        "skipped": [asdict(item) for item in words.plan.skipped],
+        **asdict(estimate),
+    }
+    print_plan(console, words.plan.terms, words.plan.skipped, estimate)
+    emit_json(summary, config.json)
+    return summary

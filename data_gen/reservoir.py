@@ -1,0 +1,61 @@
+"""Samples that depend on what is sampled and on the seed, never on the order in which it arrives."""
+
+from __future__ import annotations
+
+import heapq
+from hashlib import blake2b
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class _Ordered(Protocol):
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+T = TypeVar("T", bound=_Ordered)
+
+
+def keyed_hash(seed: int, *parts: str) -> int:
+    """A 64-bit number that looks drawn at random, decided by the seed and the parts alone.
+
+    Two of n different inputs collide with probability about n^2 / 2^65: 3 in a million for ten million inputs.
+    """
+    text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text, digest_size=8, key=str(seed).encode()).digest())
+
+
+def keyed_uniform(seed: int, *parts: str) -> float:
+    """The same number as a float in [0, 1)."""
+    return (keyed_hash(seed, *parts) >> 11) / 2**53
+
+
+class BottomK(Generic[T]):
+    """The items with the k smallest hashes: a uniform sample without replacement of the distinct hashes.
+
+    Algorithm R fills its reservoir from whatever comes first; this one (bottom-k sketch, Cohen & Kaplan,
+    PODC 2007) keeps the same items whatever the order, and the samples of two shards merge into the sample of
+    both. Of items with the same hash the smallest is kept.
+
+    Args:
+        k: capacity.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self._items: dict[int, T] = {}
+        self._largest: list[int] = []  # negated hashes: a heap whose top is the largest kept
+
+    def offer(self, priority: int, item: T) -> None:
+        """Take note of an item whose hash is `priority`."""
+        if priority in self._items:
+            if item < self._items[priority]:
+                self._items[priority] = item
+        elif len(self._items) < self.k:
+            self._items[priority] = item
+            heapq.heappush(self._largest, -priority)
+        elif self._largest and priority < -self._largest[0]:
+            del self._items[-heapq.heapreplace(self._largest, -priority)]
+            self._items[priority] = item
+
+    def items(self) -> list[T]:
+        """What is kept, by increasing hash."""
+        return [self._items[priority] for priority in sorted(self._items)]

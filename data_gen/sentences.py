@@ -1,0 +1,60 @@
+"""Documents into sentences, and long sentences into a window around a word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import sentencex
+
+BREAK = re.compile(r"\n[^\S\n]*\n|\n(?=[^\S\n]*(?:[-*+•◦‣▪●·–—]|\(?\d{1,3}[.)])[^\S\n])")
+"""Where a sentence ends whatever its words say: at a blank line, and before the bullet or number of a list item."""
+
+BULLET = re.compile(r"^(?:[-*+•◦‣▪●·–—]|\(?\d{1,3}[.)])\s+")
+
+FLAT_LIST = re.compile(r" [-*•◦‣▪●·–—] ")
+FLAT_ITEMS = 3
+"""A sentence with so many marks like " - " is a list whose line breaks were lost; its items are taken apart."""
+
+Span = tuple[int, int]
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Paragraphs and list items of a document, white space collapsed, without their bullets; empty ones left out."""
+    for part in BREAK.split(text):
+        block = " ".join(part.split())
+        if block:
+            yield BULLET.sub("", block)
+
+
+def split_sentences(block: str, language: str = "en") -> list[str]:
+    """The sentences of a block, by the rules of the sentencex library, stripped."""
+    sentences: list[str] = []
+    for part in sentencex.segment(language, block):
+        items = FLAT_LIST.split(part)
+        sentences += items if len(items) > FLAT_ITEMS else [part]
+    return [stripped for sentence in sentences if (stripped := sentence.strip())]
+
+
+def window(sentence: str, spans: Sequence[Span], max_words: int) -> tuple[str, tuple[Span, ...]]:
+    """Cut a sentence to at most `max_words` words, the first span in the middle.
+
+    Args:
+        sentence: text with single spaces between words.
+        spans: character spans of a term, from left to right; at least one.
+        max_words: words to keep. A first span of more words is kept whole.
+
+    Returns:
+        The text that is kept, and the spans that lie in it whole, counted from its start.
+    """
+    words = sentence.split(" ")
+    if len(words) <= max_words:
+        return sentence, tuple(spans)
+    first, last = (sentence.count(" ", 0, edge) for edge in spans[0])
+    room = max(0, max_words - (last - first + 1))
+    low = max(0, min(first - room // 2, len(words) - max_words))
+    high = max(low + max_words, last + 1)
+    cut = " ".join(words[low:high])
+    shift = sum(map(len, words[:low])) + low
+    kept = tuple((start - shift, end - shift) for start, end in spans if start >= shift and end - shift <= len(cut))
+    return cut, kept

@@ -1,0 +1,1 @@
+"""Reads checkpoints and says what became of each new token."""

@@ -1,0 +1,118 @@
+"""The charts of the page as Vega-Lite specifications.
+
+Colours are CSS variables of the page: the charts are drawn as SVG, so they follow its dark mode by themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from contrastok.eval.data import LABELS, MapPoint, ReportData, TokenReport
+
+MAP_SPACE = "encoded"
+"""The space whose neighbours the map shows."""
+HEIGHT = 540
+"""Of the map, in pixels."""
+LABELLED_WORDS = 40
+"""Vocabulary words written out on the map: those that most tokens have for a neighbour."""
+CURVE_POINTS = 400
+"""Steps of the training curve that are drawn."""
+
+PLAIN: dict[str, Any] = {"axis": None, "scale": alt.Scale(zero=False, nice=False, padding=24)}
+"""A coordinate of the map: its values mean nothing, so it shows no axis."""
+
+Spec = dict[str, Any]
+Row = dict[str, Any]
+
+
+def charts(data: ReportData) -> dict[str, Spec]:
+    """Every chart the data allows, by name: "map", "loss", "accuracy"."""
+    found: dict[str, Spec] = {}
+    if data.points:
+        found["map"] = map_chart(data.points, data.per_token)
+    curve = data.training.get("curve") or []
+    found |= {name: curve_chart(curve, name, title) for name, title in
+              (("loss", "loss"), ("accuracy", "retrieval accuracy in the batch")) if any(name in row for row in curve)}
+    return found
+
+
+def map_chart(points: Sequence[MapPoint], tokens: Sequence[TokenReport]) -> Spec:
+    """Vocabulary words in grey; each new token as a line from its initial place to a mark coloured by verdict."""
+    words, moves = _map_rows(points, {t.token: t for t in tokens})
+    here, start = ({c: alt.Y(f"{c}{suffix}:Q", **PLAIN) if c == "y" else alt.X(f"{c}{suffix}:Q", **PLAIN) for c in "xy"}
+                   for suffix in ("", "0"))
+    order = LABELS[::-1]
+    colours = alt.Scale(domain=order, range=[f"var(--{label})" for label in order])
+    shapes = alt.Scale(domain=order, range=["circle", "diamond", "triangle-up"])
+    colour = alt.Color("verdict:N", title=None, scale=colours, legend=alt.Legend(orient="top-left"))
+    tip = [alt.Tooltip(f"{name}:N") for name in ("token", "verdict", "before", "after")]
+    labelled = "datum.label != ''"
+    grey = alt.Chart(alt.Data(values=words)).encode(**here, tooltip=alt.Tooltip("word:N"))
+    new = alt.Chart(alt.Data(values=moves))
+    zoom = alt.selection_interval(bind="scales", zoom="wheel![event.ctrlKey || event.shiftKey]")
+    return _spec(alt.layer(
+        grey.mark_circle(size=26, color="var(--faint)", opacity=0.55),
+        grey.transform_filter(labelled).mark_text(fontSize=10, dy=-8, color="var(--muted)").encode(text="label:N"),
+        new.mark_rule(opacity=0.45, strokeDash=[3, 3]).encode(**start, x2="x:Q", y2="y:Q", color=colour),
+        new.mark_point(size=22, strokeWidth=1.2).encode(**start, color=colour, tooltip=tip),
+        new.mark_point(size=85, filled=True, opacity=0.95, cursor="pointer").encode(
+            **here, color=colour, shape=alt.Shape("verdict:N", title=None, scale=shapes), tooltip=tip).add_params(zoom),
+        new.transform_filter(labelled).mark_text(fontSize=11.5, fontWeight=600, dy=-11, color="var(--text)")
+        .encode(**here, text="label:N"),
+    ).properties(height=HEIGHT))
+
+
+def curve_chart(curve: Sequence[Mapping[str, Any]], name: str, title: str) -> Spec:
+    """One figure of training over the steps, thinned to what a line can show."""
+    thinned = curve[::max(1, len(curve) // CURVE_POINTS)]
+    rows = [{"step": row["step"], "value": row[name]} for row in thinned if row.get(name) is not None]
+    axis = alt.Axis(grid=True, gridColor="var(--line)", domainColor="var(--line)", tickColor="var(--line)",
+                    labelColor="var(--muted)", titleColor="var(--muted)", titleFontWeight="normal")
+    line = alt.Chart(alt.Data(values=rows)).mark_line(color="var(--accent)", strokeWidth=1.6).encode(
+        x=alt.X("step:Q", axis=axis), y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=name == "accuracy")))
+    return _spec(line.properties(height=170))
+
+
+def _spec(chart: Any) -> Spec:
+    styled = (chart.properties(width="container", background="transparent").configure(font="inherit")
+              .configure_view(stroke=None).configure_legend(labelColor="var(--text)", labelFontSize=12))
+    spec: Spec = styled.to_dict()
+    spec.pop("$schema", None)  # an address, and the page shall hold none; the mode is given where it is embedded
+    return spec
+
+
+def _map_rows(points: Sequence[MapPoint], tokens: Mapping[str, TokenReport]) -> tuple[list[Row], list[Row]]:
+    """Rows of the two data sets: vocabulary words, and new tokens with both of their places."""
+    start = {p.word: p for p in points if p.when == "before"}
+    ends = [p for p in points if p.when == "after" and p.word in tokens]
+    common = Counter(n.word for t in tokens.values() for n in t.neighborhood(MAP_SPACE).after)
+    vocabulary = sorted((p for p in points if p.when == "vocabulary"), key=lambda p: -common[p.word])
+    readable = _without_overlap([*ends, *vocabulary[:LABELLED_WORDS]], points)
+    words = [{"word": p.word, "x": p.x, "y": p.y, "label": p.word if p in readable else ""} for p in vocabulary]
+    moves = [{"token": p.word, "x": p.x, "y": p.y, "x0": start[p.word].x, "y0": start[p.word].y,
+              "verdict": tokens[p.word].verdict, "label": p.word if p in readable else "",
+              **{when: _list(getattr(tokens[p.word].neighborhood(MAP_SPACE), when)) for when in ("before", "after")}}
+             for p in ends]
+    return words, moves
+
+
+def _list(neighbors: Iterable[Any]) -> str:
+    return ", ".join(n.word for n in list(neighbors)[:6])
+
+
+def _without_overlap(wanted: Sequence[MapPoint], points: Sequence[MapPoint], width: float = 1000.0) -> set[MapPoint]:
+    """The points, first come first served, whose labels do not cover each other at `width` pixels."""
+    xs, ys = [p.x for p in points], [p.y for p in points]
+    scale_x, scale_y = width / ((max(xs) - min(xs)) or 1), HEIGHT / ((max(ys) - min(ys)) or 1)
+    taken: list[tuple[float, float, float]] = []
+    kept = set()
+    for p in wanted:
+        x, y, half = p.x * scale_x, p.y * scale_y, 3.4 * len(p.word) + 3
+        if all(abs(x - tx) > half + th or abs(y - ty) > 14 for tx, ty, th in taken):
+            taken.append((x, y, half))
+            kept.add(p)
+    return kept

@@ -1,0 +1,122 @@
+"""What a report comes to, in plain sentences: the same on the page and in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from contrastok.eval.data import ReportData
+
+NAMED = 8
+"""Tokens that a sentence names before it says how many more there are."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence and how it should be taken.
+
+    Attributes:
+        tone: good, bad, or plain.
+        text: the sentence; it ends in a colon when `tokens` follow.
+        tokens: new tokens it is about, which the page links to.
+        more: how many more there are.
+    """
+
+    tone: Literal["good", "bad", "plain"]
+    text: str
+    tokens: tuple[str, ...] = ()
+    more: int = 0
+
+    def __str__(self) -> str:
+        rest = f" and {self.more:,} more" if self.more else ""
+        return f"{self.text} {', '.join(self.tokens)}{rest}." if self.tokens else self.text
+
+
+def statements(data: ReportData) -> list[Statement]:
+    """The summary: held-out relations, what to look at, and whether the model is unharmed."""
+    return [*_relations(data), *_attention(data), *_frozen(data), *_gate(data)]
+
+
+def headline(data: ReportData) -> str:
+    """How many tokens landed where."""
+    near, unclear, far = (data.verdicts.get(label, 0) for label in ("near", "unclear", "far"))
+    return (f"{near:,} of {data.tokens:,} new {_plural(data.tokens, 'token')} landed near "
+            f"{'its' if data.tokens == 1 else 'their'} meaning, {unclear:,} {_plural(unclear, 'is', 'are')} unclear, "
+            f"{far:,} {_plural(far, 'is', 'are')} far from it")
+
+
+def _relations(data: ReportData) -> Iterator[Statement]:
+    held = data.relations.get("held_out", {})
+    count = int(held.get("trained", {}).get("count", 0) or 0)
+    if not count:
+        yield Statement("bad", "No related word was held out, so nothing here shows that the tokens mean more than "
+                               "what they were trained on. Use gen-pairs with --hold-out above 0.")
+        return
+    before, after = held["initial"]["mrr"], held["trained"]["mrr"]
+    figures = f"the mean reciprocal rank went from {before:.3f} (initial rows) to {after:.3f} (trained rows)"
+    of = f"On the {count:,} related {_plural(count, 'word')} that training never saw"
+    tone, verb = _direction(held["change"])
+    yield Statement(tone, {
+        "good": f"Training helped. {of}, {figures}",
+        "plain": f"Training did not measurably improve the rows. {of}, {figures}",
+        "bad": f"Training made the rows worse. {of}, {figures}",
+    }[tone] + f"; {_interval(held['change'])}.")
+    if "split_word" in held:
+        tone, verb = _direction(held["change_from_split_word"])
+        yield Statement(tone, f"The untouched model, which splits the words, gets {held['split_word']['mrr']:.3f} there: "
+                              f"the new tokens are {verb} ({_interval(held['change_from_split_word'])}).")
+
+
+def _direction(change: Mapping[str, float]) -> tuple[Literal["good", "bad", "plain"], str]:
+    if change["low"] > 0:
+        return "good", "better than the split words"
+    if change["high"] < 0:
+        return "bad", "worse than the split words"
+    return "plain", "level with the split words, as far as this many relations can tell"
+
+
+def _interval(change: Mapping[str, float]) -> str:
+    return f"difference {change['mrr']:+.3f}, 95% interval {change['low']:+.3f} to {change['high']:+.3f}"
+
+
+def _attention(data: ReportData) -> Iterator[Statement]:
+    for text, tokens in (
+        ("Look at the far ones first:", [t.token for t in data.per_token if t.verdict == "far"]),
+        ("Without any sentence in the corpus:", [t.token for t in data.per_token if not t.evidence.sentences]),
+    ):
+        if tokens:
+            yield Statement("bad", text, tuple(tokens[:NAMED]), max(0, len(tokens) - NAMED))
+    if data.skipped:
+        yield Statement("plain", f"{len(data.skipped):,} {_plural(len(data.skipped), 'term')} did not become "
+                                 f"{_plural(len(data.skipped), 'a token', 'tokens')}: "
+                                 f"{_some([s['term'] for s in data.skipped])}.")
+
+
+def _frozen(data: ReportData) -> Iterator[Statement]:
+    if not data.frozen:
+        return
+    if data.frozen.get("sha256_before") == data.frozen.get("sha256_after"):
+        yield Statement("good", f"Everything else is the same to the bit: the SHA-256 over all "
+                                f"{data.frozen.get('tensors', 0):,} frozen tensors did not change.")
+    else:
+        yield Statement("bad", "The frozen weights changed during training: their SHA-256 differs. "
+                               "Do not use this checkpoint.")
+
+
+def _gate(data: ReportData) -> Iterator[Statement]:
+    checks = data.gate.get("checks", [])
+    failed = [c["name"] for c in checks if not c["passed"]]
+    if failed:
+        yield Statement("bad", f"Tokenizer checks failed: {', '.join(failed)}.")
+    elif checks:
+        yield Statement("good", f"All {len(checks)} tokenizer checks passed: text without a new token keeps its ids.")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _plural(count: int, one: str, many: str = "") -> str:
+    return one if count == 1 else many or f"{one}s"

@@ -1,0 +1,52 @@
+"""The report in the terminal: the worst tokens first, and the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from contrastok.eval.charts import MAP_SPACE
+from contrastok.eval.data import Neighbor, ReportData, TokenReport
+from contrastok.eval.summary import headline, statements
+
+ROWS = 40
+"""Tokens shown; the page and the JSON hold all of them."""
+STYLES = {"near": "green", "unclear": "yellow", "far": "red", "good": "green", "bad": "red", "plain": "default"}
+WORDS = 4
+
+
+def token_table(data: ReportData) -> Table:
+    """One line a token, worst first."""
+    table = Table(title=_title(data), title_justify="left", title_style="", box=None, pad_edge=False, expand=True)
+    for name, ratio in (("token", 4), ("verdict", None), ("pieces", 4), ("before", 5), ("after", 6),
+                        ("judged by", 4), ("rank", None), ("sent.", None)):
+        table.add_column(name, ratio=ratio, no_wrap=True, justify="right" if name in ("rank", "sent.") else "left")
+    for token in data.per_token[:ROWS]:
+        table.add_row(*_cells(token))
+    return table
+
+
+def summary_lines(data: ReportData) -> list[Text]:
+    """The headline and the plain sentences of the summary."""
+    lines = [Text(headline(data) + ".", style="bold")]
+    lines += [Text.assemble(("* ", STYLES[s.tone]), str(s)) for s in statements(data)]
+    return [*lines, Text(f"* Neighbours: {data.index}.", style="dim")]
+
+
+def _title(data: ReportData) -> str:
+    rest = data.tokens - ROWS
+    return f"The {ROWS} worst of {data.tokens:,} tokens" if rest > 0 else f"{data.tokens:,} tokens, worst first; neighbours before and after training"
+
+
+def _cells(token: TokenReport) -> Sequence[Text | str]:
+    hood, basis = token.neighborhood(MAP_SPACE), token.basis
+    return (Text(token.token, style="bold"), Text(token.verdict, style=STYLES[token.verdict]),
+            Text(" ".join(token.pieces), style="dim"), Text(_words(hood.before), style="dim"), Text(_words(hood.after)),
+            Text(basis.name if basis else "-"),
+            f"{basis.ranks.initial:,} -> {basis.ranks.trained:,}" if basis else "-", f"{token.evidence.sentences:,}")
+
+
+def _words(neighbors: Sequence[Neighbor]) -> str:
+    return ", ".join(n.word for n in neighbors[:WORDS])

@@ -1,0 +1,129 @@
+"""Tiny models of each tokenizer family, made in seconds and shared by all tests; nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+KITCHEN = ROOT / "examples" / "kitchen"
+FAMILIES = ("wordpiece", "byte-bpe", "unigram")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Encodings cached by tests never mix with the user's."""
+    before = os.environ.get("CONTRASTOK_CACHE")
+    os.environ["CONTRASTOK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("CONTRASTOK_CACHE")
+    if before is not None:
+        os.environ["CONTRASTOK_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real public data beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared/data is missing")
+    return SHARED
+
+
+def kitchen_lines() -> list[str]:
+    return [line for file in sorted((KITCHEN / "corpus").glob("*.txt")) for line in file.read_text().splitlines() if line]
+
+
+def _tokenizer(family: str) -> Any:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = {"wordpiece": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]}.get(
+        family, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    )
+    if family == "wordpiece":
+        backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        backend.decoder = decoders.WordPiece()
+        trainer: Any = trainers.WordPieceTrainer(vocab_size=700, special_tokens=special, show_progress=False)
+    elif family == "byte-bpe":
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    else:
+        backend = Tokenizer(models.Unigram())
+        backend.normalizer = normalizers.NFKC()
+        backend.pre_tokenizer = pre_tokenizers.Metaspace()
+        backend.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(vocab_size=700, special_tokens=special, unk_token="<unk>", show_progress=False)
+    backend.train_from_iterator([line for line in kitchen_lines() if "halloumi" not in line.lower()][:120], trainer)
+    start, end = (special[2], special[3]) if family == "wordpiece" else (special[0], special[2])
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}",
+        special_tokens=[(start, backend.token_to_id(start)), (end, backend.token_to_id(end))],
+    )
+    names = (
+        {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+        if family == "wordpiece"
+        else {
+            "bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>",
+            "pad_token": "<pad>", "unk_token": "<unk>", "mask_token": "<mask>",
+        }
+    )  # fmt: skip
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **names)
+
+
+@pytest.fixture(scope="session")
+def tokenizers_by_family() -> dict[str, Any]:
+    """A fast tokenizer of each family, trained on the kitchen corpus."""
+    return {family: _tokenizer(family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def any_tokenizer(request: pytest.FixtureRequest, tokenizers_by_family: dict[str, Any]) -> Any:
+    """Each tokenizer in turn."""
+    return tokenizers_by_family[request.param]
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory, tokenizers_by_family: dict[str, Any]) -> Callable[..., Path]:
+    """A function (family, padding=0, dtype) -> folder of a tiny random encoder of that family."""
+    import torch
+    from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, XLMRobertaConfig, XLMRobertaModel
+
+    kinds: dict[str, tuple[Any, Any]] = {
+        "wordpiece": (BertConfig, BertModel),
+        "byte-bpe": (RobertaConfig, RobertaModel),
+        "unigram": (XLMRobertaConfig, XLMRobertaModel),
+    }
+
+    def make(family: str, padding: int = 0, dtype: Any = torch.float32) -> Path:
+        folder = tmp_path_factory.mktemp(f"tiny-{family}")
+        tokenizer = tokenizers_by_family[family]
+        config_type, model_type = kinds[family]
+        torch.manual_seed(7)
+        config = config_type(
+            vocab_size=len(tokenizer) + padding, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=48, max_position_embeddings=80, pad_token_id=tokenizer.pad_token_id, initializer_range=0.5,
+        )  # fmt: skip
+        model_type(config).to(dtype).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(make_model: Callable[..., Path]) -> Path:
+    """Folder of a tiny BERT with a WordPiece tokenizer."""
+    return make_model("wordpiece")

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from contrastok.cli import main, parse
+from contrastok.config import COMMANDS, ApplyConfig, GenPairsConfig, ReportConfig, TrainConfig, as_json, from_toml
+from contrastok.errors import ConfigError, InputError, did_you_mean
+
+
+def test_every_problem_is_listed_in_one_message() -> None:
+    with pytest.raises(ConfigError) as error:
+        GenPairsConfig(max_sentences=0, hold_out=2.0, negatives=-1).validate()
+    text = str(error.value)
+    for part in ("--terms is missing", "--corpus is missing", "--out is missing", "--max-sentences", "--hold-out", "--negatives"):
+        assert part in text
+    assert "contrastok gen-pairs --help" in text
+
+
+def test_train_problems() -> None:
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(temperature=0, learning_rate=-1.0, batch_size=0, epochs=-1).validate()
+    for part in ("--pairs", "--temperature", "--learning-rate", "--batch-size", "--epochs"):
+        assert part in str(error.value)
+
+
+def test_one_toml_serves_every_command(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'model = "some/model"\nterms = "terms.jsonl"\nseed = 7\n'
+        '[gen-pairs]\ncorpus = ["a", "b"]\nmax-sentences = 5\nhold_out = 1\n'
+        "[train]\nlearning_rate = 0.5\nseed = 8\n"
+    )
+    gen = from_toml(GenPairsConfig, file)
+    assert (gen.model, gen.terms, gen.corpus, gen.seed) == ("some/model", (Path("terms.jsonl"),), ("a", "b"), 7)
+    assert (gen.max_sentences, gen.hold_out) == (5, 1.0)
+    train = from_toml(TrainConfig, file)
+    assert (train.seed, train.learning_rate, train.terms) == (8, 0.5, (Path("terms.jsonl"),))
+
+
+def test_flags_override_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[train]\nepochs = 3\nbatch_size = 16\n')
+    config = parse(["train", "--config", str(file), "--epochs", "5"])
+    assert isinstance(config, TrainConfig) and (config.epochs, config.batch_size) == (5, 16)
+    assert parse(["train", f"--config={file}"]).epochs == 3  # type: ignore[attr-defined]
+
+
+def test_toml_mistakes_are_all_told_with_the_closest_name(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('sead = 1\n[train]\nepoch = 3\nbatch_size = "many"\nprecision = "fp8"\n[trian]\nepochs = 1\n')
+    with pytest.raises(ConfigError) as error:
+        from_toml(TrainConfig, file)
+    text = str(error.value)
+    for part in ("'seed'", "'epochs'", "batch-size = 'many': expected int", "expected one of 'fp32', 'bf16'", "'train'"):
+        assert part in text
+    assert text.count(str(file)) == 5
+
+
+@pytest.mark.parametrize("content", [None, b"not = = toml", b"\xff\xfe"])
+def test_unusable_toml(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "run.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError):
+        from_toml(ReportConfig, file)
+    assert main(["report", "--config", str(file)]) == 2
+
+
+def test_config_as_json_leaves_out_how_it_is_shown() -> None:
+    facts = as_json(TrainConfig(terms=(Path("a"),), quiet=True, out=Path("x")))
+    assert facts["terms"] == ["a"] and not {"quiet", "out", "json", "dry_run"} & facts.keys()
+
+
+def test_unknown_flags_exit_with_2_and_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse(["train", "--temprature", "1"])
+    assert stop.value.code == 2 and "--temperature" in capsys.readouterr().err
+
+
+def test_missing_options_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["apply"]) == 2
+    assert "--rows is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_an_example_and_loads_nothing_heavy(command: str) -> None:
+    code = (
+        "import sys; from contrastok.cli import main\n"
+        f"try: main({[*command.split(), '--help']!r})\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'torch', 'transformers', 'sentence_transformers', 'datasets', 'faiss', 'numpy', 'altair'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Example: contrastok" in done.stdout
+
+
+def test_help_answers_in_half_a_second() -> None:
+    """The best of five: the machine may be busy, the imports are what is measured."""
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "contrastok", "--help"], capture_output=True, check=True)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.5
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("contrastok ")
+
+
+def test_closest_name() -> None:
+    assert "did you mean 'charlen_mean'" in did_you_mean("charlen_men", ["charlen_mean", "subtoken_mean"])
+    assert did_you_mean("xyz", ["b", "a"]) == "valid: a, b"
+
+
+def test_apply_takes_its_file_as_an_argument() -> None:
+    config = parse(["apply", "rows.safetensors", "--out", "x"])
+    assert isinstance(config, ApplyConfig) and config.rows == Path("rows.safetensors")
