@@ -34,9 +34,12 @@ def translated_os_errors(path: Path) -> Iterator[None]:
     """Turn a full disk, a read-only folder and the like into an OutputError about `path`."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        # safetensors reports a failed write as an error of its own, without the OSError behind it
+        if not isinstance(error, OSError) and "I/O error" not in str(error):
+            raise
         raise OutputError(
-            f"could not be written ({error.strerror or error})",
+            f"could not be written ({getattr(error, 'strerror', None) or error})",
             where=path,
             hint="free some space or choose another --out; nothing was left behind",
         ) from error

@@ -54,7 +54,9 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         ModelError: several processes were started; one is supported.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
+    AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run in this process may have chosen otherwise
     accelerator = Accelerator(
         cpu=config.device == "cpu",
         mixed_precision="bf16" if config.precision == "bf16" else "no",

@@ -54,7 +54,8 @@ class TermSummary:
 
     def as_json(self) -> dict[str, Any]:
         """The record as it stands in pairs.json."""
-        return asdict(self)
+        listed = {"relations": list(map(asdict, self.relations)), "examples": list(self.examples)}
+        return {**asdict(self), **listed}
 
 
 def summarise(

@@ -73,7 +73,8 @@ def curve_chart(curve: Sequence[Mapping[str, Any]], name: str, title: str) -> Sp
     axis = alt.Axis(grid=True, gridColor="var(--line)", domainColor="var(--line)", tickColor="var(--line)",
                     labelColor="var(--muted)", titleColor="var(--muted)", titleFontWeight="normal")
     line = alt.Chart(alt.Data(values=rows)).mark_line(color="var(--accent)", strokeWidth=1.6).encode(
-        x=alt.X("step:Q", axis=axis), y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=name == "accuracy")))
+        x=alt.X("step:Q", axis=axis),
+        y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=name == "accuracy")))
     return _spec(line.properties(height=170))
 
 

@@ -20,7 +20,8 @@ AROUND = 4
 """Neighbours that each token brings to the map, before and after."""
 
 
-def make_map(space: Space, terms: Sequence[str], tsne_up_to: int = TSNE_UP_TO, seed: int = 0) -> tuple[tuple[MapPoint, ...], str]:
+def make_map(space: Space, terms: Sequence[str], tsne_up_to: int = TSNE_UP_TO,
+             seed: int = 0) -> tuple[tuple[MapPoint, ...], str]:
     """Points of the map and one line that says how it was laid out.
 
     Args:
@@ -29,7 +30,7 @@ def make_map(space: Space, terms: Sequence[str], tsne_up_to: int = TSNE_UP_TO, s
         tsne_up_to: more points than this are laid out by PCA.
         seed: of t-SNE.
     """
-    shown = np.unique(np.linspace(0, len(terms) - 1, min(TOKENS, len(terms))).astype(int)) if terms else []
+    shown = np.unique(np.linspace(0, len(terms) - 1, min(TOKENS, len(terms))).astype(int))
     before, after = space.before[shown], space.after[shown]
     around = np.unique(np.concatenate([space.index.search(v, AROUND)[1].ravel() for v in (before, after)]))
     around = around[around >= 0]

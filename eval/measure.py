@@ -81,7 +81,8 @@ def measure(checkpoint: Checkpoint, k: int, seed: int, console: Console) -> Repo
         lengths = _lengths(checkpoint, row, row_norm)
         verdict = judge(_signals(token, relations, definition, hoods[-1], lengths["norm_z"], lonely))
         reports.append(TokenReport(
-            token=token["token"], verdict=verdict.label, reason=verdict.reason, basis=verdict.basis, ids=tuple(token["ids"]), pieces=tuple(token["pieces"]),
+            token=token["token"], verdict=verdict.label, reason=verdict.reason, basis=verdict.basis,
+            ids=tuple(token["ids"]), pieces=tuple(token["pieces"]),
             definition=token["definition"], definition_ranks=definition, relations=relations, neighbors=hoods,
             move=token["move"], evidence=_evidence(token), **lengths))
     points, method = make_map(spaces["encoded"], terms, seed=seed)
@@ -115,7 +116,8 @@ def all_spaces(checkpoint: Checkpoint, tokens: Sequence[Mapping[str, Any]], word
     encoded = frozen.encode_ids([[i] for i in words.ids], "Encoding the vocabulary")
     mean = vectors.mean(axis=0)
     row_vectors = (vectors, checkpoint.initial_rows, checkpoint.rows)
-    built = [make_space("rows", words.words, *row_vectors), make_space("rows-centred", words.words, *row_vectors, mean=mean),
+    built = [make_space("rows", words.words, *row_vectors),
+             make_space("rows-centred", words.words, *row_vectors, mean=mean),
              make_space("encoded", words.words, encoded, before, after)]
     return {space.name: space for space in built}
 
@@ -133,14 +135,18 @@ def encode_glossary(tokens: Sequence[Mapping[str, Any]], frozen: FrozenEncoder) 
 def _relations(token: Mapping[str, Any], row: int, glossary: Glossary, spaces: Mapping[str, Space],
                words: Mapping[str, int]) -> tuple[Relation, ...]:
     encoded, rows = spaces["encoded"], spaces["rows-centred"]
-    views = {"initial": encoded.before[row], "trained": encoded.after[row], "split_word": glossary.split[row]}
-    row_views = {"initial": rows.before[row], "trained": rows.after[row]}
-    return token_relations(token, glossary.names, glossary.name_vectors, views, words, rows.vectors, row_views)
+    views = _views(encoded, row) | {"split_word": glossary.split[row]}
+    return token_relations(token, glossary.names, glossary.name_vectors, views, words, rows.vectors, _views(rows, row))
 
 
-def _definition_ranks(tokens: Sequence[Mapping[str, Any]], row: int, glossary: Glossary, encoded: Space) -> Ranks | None:
+def _views(space: Space, row: int) -> dict[str, Array]:
+    return {"initial": space.before[row], "trained": space.after[row]}
+
+
+def _definition_ranks(tokens: Sequence[Mapping[str, Any]], row: int, glossary: Glossary,
+                      encoded: Space) -> Ranks | None:
     """Rank of a token's own definition among all definitions; None where it has none."""
-    views = {"initial": encoded.before[row], "trained": encoded.after[row], "split_word": glossary.split[row]}
+    views = _views(encoded, row) | {"split_word": glossary.split[row]}
     undefined = np.array([not token["definition"] for token in tokens])
     return rank_all(views, glossary.definitions, [row], undefined)[0]
 
@@ -188,8 +194,8 @@ def _assemble(checkpoint: Checkpoint, reports: Sequence[TokenReport], encoded: S
 
 
 def _figures(reports: Sequence[TokenReport], space: str, seed: int) -> dict[str, Any]:
-    return {group: summarise([[getattr(relation, space) for relation in report.relations if relation.held_out or group == "all"]
-                              for report in reports], seed)
+    return {group: summarise([[getattr(relation, space) for relation in report.relations
+                               if relation.held_out or group == "all"] for report in reports], seed)
             for group in ("held_out", "all")}
 
 

@@ -59,8 +59,10 @@ def rank_all(views: Mapping[str, Array], candidates: Array, right: Sequence[int]
             for place in right]
 
 
-def token_relations(token: Mapping[str, Any], names: Mapping[str, int], name_vectors: Array, views: Mapping[str, Array],
-                    words: Mapping[str, int], word_vectors: Array, row_views: Mapping[str, Array]) -> tuple[Relation, ...]:
+def token_relations(
+    token: Mapping[str, Any], names: Mapping[str, int], name_vectors: Array, views: Mapping[str, Array],
+    words: Mapping[str, int], word_vectors: Array, row_views: Mapping[str, Array],
+) -> tuple[Relation, ...]:
     """The related words of one token with their ranks in both spaces.
 
     Args:

@@ -68,8 +68,8 @@ def _plan(config: ReportConfig, checkpoint: Checkpoint, console: Console) -> dic
               "held_out_relations": sum(r["held_out"] for token in tokens for r in token["relations"])}
     sequences = counts["vocabulary_words"] + counts["glossary_names"] + 3 * counts["tokens"]
     seconds = round(sequences / SEQUENCES_A_SECOND)
-    console.print(f"[bold]{counts['tokens']:,}[/bold] new tokens against {counts['vocabulary_words']:,} vocabulary words, "
-                  f"{counts['glossary_names']:,} glossary names, {counts['relations']:,} relations "
+    console.print(f"[bold]{counts['tokens']:,}[/bold] new tokens against {counts['vocabulary_words']:,} vocabulary "
+                  f"words, {counts['glossary_names']:,} glossary names, {counts['relations']:,} relations "
                   f"({counts['held_out_relations']:,} held out)")
     console.print(f"about {seconds:,} s of encoding on two CPU cores; "
                   f"{'no page (--out is missing)' if config.out is None else f'the page would be {config.out}'}")

@@ -56,7 +56,7 @@ def _relations(data: ReportData) -> Iterator[Statement]:
     before, after = held["initial"]["mrr"], held["trained"]["mrr"]
     figures = f"the mean reciprocal rank went from {before:.3f} (initial rows) to {after:.3f} (trained rows)"
     of = f"On the {count:,} related {_plural(count, 'word')} that training never saw"
-    tone, verb = _direction(held["change"])
+    tone, _ = _direction(held["change"])
     yield Statement(tone, {
         "good": f"Training helped. {of}, {figures}",
         "plain": f"Training did not measurably improve the rows. {of}, {figures}",
@@ -64,8 +64,8 @@ def _relations(data: ReportData) -> Iterator[Statement]:
     }[tone] + f"; {_interval(held['change'])}.")
     if "split_word" in held:
         tone, verb = _direction(held["change_from_split_word"])
-        yield Statement(tone, f"The untouched model, which splits the words, gets {held['split_word']['mrr']:.3f} there: "
-                              f"the new tokens are {verb} ({_interval(held['change_from_split_word'])}).")
+        yield Statement(tone, f"The untouched model, which splits the words, gets {held['split_word']['mrr']:.3f} "
+                              f"there: the new tokens are {verb} ({_interval(held['change_from_split_word'])}).")
 
 
 def _direction(change: Mapping[str, float]) -> tuple[Literal["good", "bad", "plain"], str]:

@@ -37,7 +37,8 @@ def summary_lines(data: ReportData) -> list[Text]:
 
 def _title(data: ReportData) -> str:
     rest = data.tokens - ROWS
-    return f"The {ROWS} worst of {data.tokens:,} tokens" if rest > 0 else f"{data.tokens:,} tokens, worst first; neighbours before and after training"
+    which = f"The {ROWS} worst of {data.tokens:,} tokens" if rest > 0 else f"{data.tokens:,} tokens, worst first"
+    return f"{which}; neighbours before and after training"
 
 
 def _cells(token: TokenReport) -> Sequence[Text | str]:

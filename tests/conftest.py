@@ -38,7 +38,9 @@ def shared_data() -> Path:
 
 
 def kitchen_lines() -> list[str]:
-    return [line for file in sorted((KITCHEN / "corpus").glob("*.txt")) for line in file.read_text().splitlines() if line]
+    return [
+        line for file in sorted((KITCHEN / "corpus").glob("*.txt")) for line in file.read_text().splitlines() if line
+    ]
 
 
 def _tokenizer(family: str) -> Any:
@@ -59,13 +61,17 @@ def _tokenizer(family: str) -> Any:
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        )
     else:
         backend = Tokenizer(models.Unigram())
         backend.normalizer = normalizers.NFKC()
         backend.pre_tokenizer = pre_tokenizers.Metaspace()
         backend.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(vocab_size=700, special_tokens=special, unk_token="<unk>", show_progress=False)
+        trainer = trainers.UnigramTrainer(
+            vocab_size=700, special_tokens=special, unk_token="<unk>", show_progress=False
+        )
     backend.train_from_iterator([line for line in kitchen_lines() if "halloumi" not in line.lower()][:120], trainer)
     start, end = (special[2], special[3]) if family == "wordpiece" else (special[0], special[2])
     backend.post_processor = processors.TemplateProcessing(

@@ -16,7 +16,14 @@ def test_every_problem_is_listed_in_one_message() -> None:
     with pytest.raises(ConfigError) as error:
         GenPairsConfig(max_sentences=0, hold_out=2.0, negatives=-1).validate()
     text = str(error.value)
-    for part in ("--terms is missing", "--corpus is missing", "--out is missing", "--max-sentences", "--hold-out", "--negatives"):
+    for part in (
+        "--terms is missing",
+        "--corpus is missing",
+        "--out is missing",
+        "--max-sentences",
+        "--hold-out",
+        "--negatives",
+    ):
         assert part in text
     assert "contrastok gen-pairs --help" in text
 
@@ -44,7 +51,7 @@ def test_one_toml_serves_every_command(tmp_path: Path) -> None:
 
 def test_flags_override_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text('[train]\nepochs = 3\nbatch_size = 16\n')
+    file.write_text("[train]\nepochs = 3\nbatch_size = 16\n")
     config = parse(["train", "--config", str(file), "--epochs", "5"])
     assert isinstance(config, TrainConfig) and (config.epochs, config.batch_size) == (5, 16)
     assert parse(["train", f"--config={file}"]).epochs == 3  # type: ignore[attr-defined]
@@ -56,7 +63,13 @@ def test_toml_mistakes_are_all_told_with_the_closest_name(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as error:
         from_toml(TrainConfig, file)
     text = str(error.value)
-    for part in ("'seed'", "'epochs'", "batch-size = 'many': expected int", "expected one of 'fp32', 'bf16'", "'train'"):
+    for part in (
+        "'seed'",
+        "'epochs'",
+        "batch-size = 'many': expected int",
+        "expected one of 'fp32', 'bf16'",
+        "'train'",
+    ):
         assert part in text
     assert text.count(str(file)) == 5
 

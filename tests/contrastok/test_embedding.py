@@ -34,7 +34,9 @@ def test_overlay_gives_old_rows_for_old_ids_and_new_rows_for_new_ids() -> None:
     overlay = RowOverlay(base, rows, ids=[8, 12, 15], row_of=[0, 1, 1])
     ids = torch.tensor([[1, 8, 12], [15, 7, 0]])
     out = overlay(ids)
-    expected = torch.stack([torch.stack([base.weight[1], rows[0], rows[1]]), torch.stack([rows[1], base.weight[7], base.weight[0]])])
+    expected = torch.stack(
+        [torch.stack([base.weight[1], rows[0], rows[1]]), torch.stack([rows[1], base.weight[7], base.weight[0]])]
+    )
     assert torch.equal(out, expected)
 
 
@@ -85,7 +87,9 @@ def test_overlay_and_merge_say_the_same_and_nothing_frozen_moves(
     attach(model, plan, rows)
     overlaid = encode_sequences(model, extended, new)
     assert (encode_sequences(model, extended, old) == untouched).all()
-    assert [n for n, p in model.named_parameters() if p.requires_grad] == [n for n, _ in model.named_parameters() if n.endswith(".rows")]
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == [
+        n for n, _ in model.named_parameters() if n.endswith(".rows")
+    ]
 
     merge(model, plan, rows, extended)
     assert input_embedding(model).weight.shape[0] == max(table_rows, max(plan.ids) + 1)

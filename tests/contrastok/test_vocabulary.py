@@ -29,7 +29,6 @@ def manifest_of(plan: Any) -> dict[str, Any]:
     return {"tokens": tokens, "tokenizer": {"edits": dict(plan.edits)}}
 
 
-
 def test_families(tokenizers_by_family: dict[str, Any]) -> None:
     found = {name: tokenizer_family(t.backend_tokenizer) for name, t in tokenizers_by_family.items()}
     assert found == {name: name for name in tokenizers_by_family}

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contrastok import bank
+from contrastok.bank import FrozenEncoder, collate, encode_sequences, special_frame
+from contrastok.models import load_model
+
+
+def test_encodings_are_those_of_sentence_transformers(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model))
+    texts = ["the cheese is old", "a knife", "we had soup and bread for dinner"]
+    ours = FrozenEncoder(model, model.tokenizer).encode(texts)
+    theirs = model.encode(texts, normalize_embeddings=True)
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_cache_is_used_and_gives_the_same_bits(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path))
+    monkeypatch.setattr(bank, "SHARD", 2)
+    model = load_model(str(tiny_model))
+    texts = [f"cheese number {i}" for i in range(5)]
+    first = FrozenEncoder(model, model.tokenizer).encode(texts)
+    assert len(list(tmp_path.rglob("*.npy"))) == 3
+
+    def never(*_: object) -> None:
+        raise AssertionError("encoded again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bank, "encode_sequences", never)
+        assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
+    broken = next(tmp_path.rglob("*.npy"))
+    broken.write_bytes(b"cut short")
+    assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
+    assert (FrozenEncoder(model, model.tokenizer, cache=False).encode(texts) == first).all()
+
+
+def test_another_model_has_another_cache(make_model: object, tiny_model: Path) -> None:
+    model = load_model(str(tiny_model))
+    folder = FrozenEncoder(model, model.tokenizer).folder
+    model[0].auto_model.embeddings.word_embeddings.weight.data[5, 0] += 1e-3
+    assert FrozenEncoder(model, model.tokenizer).folder != folder
+
+
+def test_isolated_tokens_are_framed(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model))
+    tokenizer = model.tokenizer
+    frame = special_frame(tokenizer)
+    assert frame([7, 8]) == [tokenizer.cls_token_id, 7, 8, tokenizer.sep_token_id]
+    by_ids = FrozenEncoder(model, tokenizer).encode_ids([tokenizer("cheese", add_special_tokens=False)["input_ids"]])
+    np.testing.assert_allclose(by_ids, FrozenEncoder(model, tokenizer).encode(["cheese"]), atol=1e-6)
+
+
+def test_padding_side_and_order(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model))
+    batch = collate(model.tokenizer, [[1, 2, 3], [4]], "cpu")
+    assert batch["input_ids"].tolist() == [[1, 2, 3], [4, model.tokenizer.pad_token_id, model.tokenizer.pad_token_id]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    sequences = [[2, 9, 9, 9, 3], [2, 8, 3], [2, 7, 7, 3]]
+    together = encode_sequences(model, model.tokenizer, sequences)
+    for one, sequence in zip(together, sequences, strict=True):
+        np.testing.assert_allclose(one, encode_sequences(model, model.tokenizer, [sequence])[0], atol=1e-5)
+
+
+def test_nothing_to_encode(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model))
+    assert FrozenEncoder(model, model.tokenizer).encode([]).shape == (0, 32)

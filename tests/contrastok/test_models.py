@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from contrastok.errors import ModelError
+from contrastok.models import fingerprint, frozen_hash, load_model, load_tokenizer, require_fast, resolve, tensor_hash
+
+
+def test_minilm_is_the_packaged_model() -> None:
+    assert (Path(resolve("minilm")) / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "a/b/c"])
+def test_missing_folder(name: str) -> None:
+    with pytest.raises(ModelError, match="no such model folder"):
+        resolve(name)
+
+
+def test_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="holds no model"):
+        resolve(str(tmp_path))
+
+
+def test_a_hub_name_passes_through() -> None:
+    assert resolve("some-owner/some-model") == "some-owner/some-model"
+
+
+def test_broken_weights_are_one_clear_error(tiny_model: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    (broken / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="could not be loaded"):
+        load_model(str(broken))
+
+
+def test_slow_tokenizers_are_refused() -> None:
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ModelError, match="slow"):
+        require_fast(Slow(), "some/model")
+
+
+def test_plain_transformer_folders_load(tiny_model: Path) -> None:
+    model = load_model(str(tiny_model))
+    assert not any(p.requires_grad for p in model.parameters()) and not model.training
+    assert load_tokenizer(str(tiny_model)).get_vocab() == model.tokenizer.get_vocab()
+
+
+def test_hashes_see_every_bit(tiny_model: Path) -> None:
+    model: Any = load_model(str(tiny_model))
+    before, count = frozen_hash(model, [], 10**9)
+    assert count == len(model.state_dict())
+    weight = model[0].auto_model.encoder.layer[0].output.dense.weight
+    weight.data[0, 0] = torch.nextafter(weight.data[0, 0], torch.tensor(9.0))
+    assert frozen_hash(model, [], 10**9)[0] != before
+    assert fingerprint(model) != fingerprint(load_model(str(tiny_model)))
+
+
+def test_new_rows_do_not_count_as_frozen(tiny_model: Path) -> None:
+    model: Any = load_model(str(tiny_model))
+    table = model[0].auto_model.embeddings.word_embeddings.weight
+    before = frozen_hash(model, [5], len(table))
+    table.data[5] += 1
+    assert frozen_hash(model, [5], len(table)) == before
+    table.data[6] += 1
+    assert frozen_hash(model, [5], len(table)) != before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
+def test_tensor_hash_of_any_dtype(dtype: torch.dtype) -> None:
+    one = torch.tensor([[1, 0], [1, 1]]).to(dtype)
+    assert tensor_hash(one) == tensor_hash(one.clone())
+    assert tensor_hash(one) != tensor_hash(one.reshape(4))
+    assert tensor_hash(torch.zeros(0, 3)) != tensor_hash(torch.zeros(0, 4))

@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from contrastok.batches import epoch_batches, steps
+from contrastok.checkpoint import load_checkpoint
+from contrastok.config import ApplyConfig, TrainConfig
+from contrastok.errors import ConfigError, ContrastokError, InputError, ModelError, OutputError
+from contrastok.export import apply
+from contrastok.files import sha256_file
+from contrastok.loop import relative_move
+from contrastok.trainer import mean_pairwise_cosine, train
+
+Make = Callable[..., TrainConfig]
+
+
+@pytest.fixture(scope="session")
+def trained(make_config: Make) -> tuple[TrainConfig, dict[str, Any]]:
+    config = make_config(epochs=8)
+    return config, train(config)
+
+
+def test_the_loss_falls_and_rows_move(trained: tuple[TrainConfig, dict[str, Any]]) -> None:
+    config, summary = trained
+    assert summary["steps"] == 24 and summary["tokens"] == 3 and config.out
+    losses = [p["loss"] for p in json.loads((config.out / "contrastok.json").read_text())["training"]["curve"]]
+    assert np.mean(losses[-6:]) < np.mean(losses[:6])
+    assert summary["last"]["move"] > 0.01
+    assert summary["frozen"]["sha256_before"] == summary["frozen"]["sha256_after"]
+    assert summary["gate"]["passed"]
+
+
+def test_stock_libraries_load_it_without_contrastok(
+    trained: tuple[TrainConfig, dict[str, Any]], tmp_path: Path
+) -> None:
+    config, _ = trained
+    code = (
+        "import sys; sys.modules['contrastok'] = None\n"
+        "from sentence_transformers import SentenceTransformer\n"
+        "from transformers import AutoModel, AutoTokenizer\n"
+        f"path = {str(config.out)!r}\n"
+        "model, tokenizer = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)\n"
+        "ids = tokenizer('we bought zorblaxin at the market')['input_ids']\n"
+        "assert max(ids) < model.get_input_embeddings().weight.shape[0] == model.config.vocab_size\n"
+        "assert 'zorblaxin' in tokenizer.convert_ids_to_tokens(ids)\n"
+        "out = SentenceTransformer(path).encode(['we bought zorblaxin at the market'])\n"
+        "print(out.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "(1, 32)" in done.stdout
+
+
+def test_texts_without_new_tokens_keep_their_bits(trained: tuple[TrainConfig, dict[str, Any]]) -> None:
+    config, _ = trained
+    words = ["cheese", "bread", "knife", "soup", "market", "table", "cook", "wine", "old", "warm", "zorblaxins", "zorb"]
+    texts = [f"the {a} and a {b}, {c}." for a in words for b in words for c in words[:8]][:1000]
+    assert len(texts) == 1000
+    before = SentenceTransformer(config.model, device="cpu").encode(texts)
+    after = SentenceTransformer(str(config.out), device="cpu").encode(texts)
+    assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("family", ["byte-bpe", "unigram"])
+@pytest.mark.parametrize("mode", ["added", "vocab"])
+def test_other_tokenizers_and_padded_tables(make_config: Make, family: str, mode: str) -> None:
+    config = make_config(family, padding=2, token_mode=mode, epochs=1)
+    summary = train(config)
+    assert summary["frozen"]["sha256_before"] == summary["frozen"]["sha256_after"] and config.out
+    checkpoint = load_checkpoint(config.out)
+    for token in checkpoint.manifest["tokens"]:
+        assert token["evidence"]["anchors"] == 4
+        for i in token["ids"]:  # every form of a term has the same row
+            assert np.array_equal(checkpoint.table()[i], checkpoint.rows[token["row"]])
+
+
+def test_same_seed_same_bits_other_seed_other_bits(
+    make_config: Make, trained: tuple[TrainConfig, dict[str, Any]]
+) -> None:
+    first, _ = trained
+    again, other = make_config(epochs=8), make_config(epochs=8, seed=1)
+    train(again)
+    train(other)
+    assert first.out and again.out and other.out
+    assert sha256_file(first.out / "model.safetensors") == sha256_file(again.out / "model.safetensors")
+    assert sha256_file(first.out / "contrastok.json") == sha256_file(again.out / "contrastok.json")
+    assert sha256_file(first.out / "new_rows.safetensors") != sha256_file(other.out / "new_rows.safetensors")
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(make_config: Make) -> None:
+    """SIGKILL in the middle of the steps; the same command then gives what an undisturbed run gives."""
+    whole = make_config(epochs=40, checkpoint_every=1)
+    killed = make_config(epochs=40, checkpoint_every=1)
+    train(whole)
+    assert whole.out and killed.out
+    flags = [
+        "train", "--terms", str(killed.terms[0]), "--pairs", str(killed.pairs), "--model", killed.model, "--out", str(killed.out),
+        "--batch-size", "4", "--epochs", "40", "--learning-rate", "0.05", "--checkpoint-every", "1", "--device", "cpu",
+    ]  # fmt: skip
+    state = killed.out.with_name(f".{killed.out.name}.resume") / "state.safetensors"
+    process = subprocess.Popen([sys.executable, "-m", "contrastok", *flags], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.exists() and not killed.out.exists()
+    done = subprocess.run([sys.executable, "-m", "contrastok", *flags], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "Resuming at step" in done.stderr, done.stderr
+    for name in ("model.safetensors", "new_rows.safetensors", "contrastok.json", "tokenizer.json"):
+        assert sha256_file(killed.out / name) == sha256_file(whole.out / name), name
+    assert not state.exists()
+
+
+def test_the_state_of_another_run_is_ignored(make_config: Make, trained: tuple[TrainConfig, dict[str, Any]]) -> None:
+    config = make_config(epochs=1, checkpoint_every=1)
+    assert config.out
+    train(config)
+    folder = config.out.with_name(f".{config.out.name}.resume")
+    folder.mkdir()
+    (folder / "state.safetensors").write_bytes(b"no state at all")
+    summary = train(replace(config, overwrite=True))
+    assert summary["steps"] == 3
+
+
+def test_zero_steps_leave_the_initial_rows(make_config: Make) -> None:
+    config = make_config(epochs=0, init="subtoken_mean")
+    summary = train(config)
+    assert summary["steps"] == 0 and summary["last"] is None and config.out
+    checkpoint = load_checkpoint(config.out)
+    assert np.array_equal(checkpoint.rows, checkpoint.initial_rows)
+
+
+def test_apply_rebuilds_the_checkpoint_bit_by_bit(trained: tuple[TrainConfig, dict[str, Any]], tmp_path: Path) -> None:
+    config, _ = trained
+    assert config.out
+    alone = tmp_path / "new_rows.safetensors"
+    alone.write_bytes((config.out / "new_rows.safetensors").read_bytes())
+    assert alone.stat().st_size < 10_000
+    for source, out in ((config.out / "new_rows.safetensors", tmp_path / "beside"), (alone, tmp_path / "alone")):
+        apply(ApplyConfig(rows=source, model=config.model, out=out, quiet=True))
+        for name in ("model.safetensors", "tokenizer.json", "config.json", "initial_rows.safetensors"):
+            assert sha256_file(out / name) == sha256_file(config.out / name), name
+        load_checkpoint(out)
+    with pytest.raises(InputError, match="trained for"):
+        apply(ApplyConfig(rows=alone, model="minilm", out=tmp_path / "wrong", quiet=True))
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_dry_run_writes_nothing(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path / "cache"))
+    config = make_config(dry_run=True)
+    assert config.out
+    before = sorted(config.out.parent.rglob("*"))
+    summary = train(config)
+    assert summary["steps"] == 9 and summary["seconds"] > 0 and summary["memory_mb"] > 0
+    assert sorted(config.out.parent.rglob("*")) == before and not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"gradient_accumulation": 3}, {"bank_size": 2}])
+def test_ways_of_training(make_config: Make, options: dict[str, Any]) -> None:
+    summary = train(make_config(epochs=2, **options))
+    assert summary["last"]["move"] > 0.005 and np.isfinite(summary["last"]["loss"])
+    assert summary["steps"] == (2 if "gradient_accumulation" in options else 6)
+
+
+def test_accumulated_gradients_are_the_mean_of_their_batches() -> None:
+    plan = list(steps([5] * 10, batch_size=2, epochs=1, accumulation=2, seed=0))
+    assert [len(step) for step in plan] == [2, 2, 1]
+    assert sorted(i for step in plan for batch in step for i in batch) == list(range(10))
+
+
+def test_batches_hold_similar_lengths_and_depend_on_seed_and_epoch_alone() -> None:
+    lengths = list(np.random.default_rng(0).integers(5, 100, 2000))
+    batches = epoch_batches(lengths, 16, seed=3, epoch=1)
+    assert sorted(i for b in batches for i in b) == list(range(2000))
+    assert batches == epoch_batches(lengths, 16, seed=3, epoch=1) != epoch_batches(lengths, 16, seed=3, epoch=2)
+    spread = np.mean([np.ptp([lengths[i] for i in b]) for b in batches])
+    assert spread < 0.2 * np.ptp(lengths)
+
+
+def test_existing_output_is_refused_before_any_work(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config()
+    assert config.out
+    config.out.mkdir()
+    (config.out / "mine.txt").write_text("precious")
+    monkeypatch.setattr("contrastok.trainer.load_model", None)
+    with pytest.raises(OutputError, match="--overwrite"):
+        train(config)
+    assert (config.out / "mine.txt").read_text() == "precious"
+
+
+def test_overwrite_replaces_the_whole_folder(make_config: Make) -> None:
+    config = make_config(epochs=0, overwrite=True)
+    assert config.out
+    config.out.mkdir()
+    (config.out / "old.txt").write_text("old")
+    train(config)
+    assert not (config.out / "old.txt").exists() and (config.out / "contrastok.json").exists()
+
+
+def test_pairs_of_another_tokenizer(make_config: Make) -> None:
+    config = make_config()
+    with pytest.raises(InputError, match="another"):
+        train(replace(config, model="minilm"))
+
+
+def test_pairs_that_changed(make_config: Make, tmp_path: Path) -> None:
+    config = make_config()
+    assert config.pairs
+    copy = tmp_path / "pairs"
+    copy.mkdir()
+    for name in ("pairs.json", "pairs.parquet"):
+        (copy / name).write_bytes((config.pairs / name).read_bytes())
+    (copy / "pairs.parquet").write_bytes(b"PAR1 broken")
+    with pytest.raises(InputError, match="changed after"):
+        train(replace(config, pairs=copy))
+    (copy / "pairs.json").unlink()
+    with pytest.raises(InputError, match="no readable parquet"):
+        train(replace(config, pairs=copy))
+    with pytest.raises(InputError, match="no such file"):
+        train(replace(config, pairs=tmp_path / "nowhere"))
+
+
+def test_unknown_initialiser_and_mode_are_told(make_config: Make) -> None:
+    config = make_config(init="charlen")
+    with pytest.raises(ConfigError, match="charlen_mean"):
+        train(config)
+    assert config.out and not config.out.exists()
+
+
+def test_strict_refuses_terms_that_cannot_be_added(make_config: Make, tmp_path: Path) -> None:
+    file = tmp_path / "terms.txt"
+    file.write_text("zorblaxin\nthe\n")
+    config = make_config(terms=(file,), strict=True)
+    with pytest.raises(InputError, match="already one token"):
+        train(config)
+
+
+def test_a_loss_that_is_not_finite_stops(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config()
+    from contrastok import loop
+
+    real = loop.anchored_info_nce
+
+    def poisoned(*args: Any, **kwargs: Any) -> Any:
+        terms = real(*args, **kwargs)
+        return replace(terms, total=terms.total * float("nan"))
+
+    monkeypatch.setattr(loop, "anchored_info_nce", poisoned)
+    with pytest.raises(ContrastokError, match="not finite"):
+        train(config)
+    assert config.out and not config.out.exists()
+
+
+def test_several_processes_are_refused(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
+    with pytest.raises(ModelError, match="one process"):
+        train(make_config())
+
+
+def test_manifest_tells_the_story(trained: tuple[TrainConfig, dict[str, Any]]) -> None:
+    config, _ = trained
+    assert config.out
+    manifest = json.loads((config.out / "contrastok.json").read_text())
+    token = manifest["tokens"][0]
+    assert token["token"] == "zorblaxin" and len(token["pieces"]) > 1 and token["move"] > 0
+    assert token["definition"] == "a hard cheese from the hills"
+    assert {"name": "hill cheese", "kind": "synonym", "held_out": False} in token["relations"]
+    assert len(manifest["training"]["curve"]) == 24
+    card = (config.out / "README.md").read_text()
+    assert "zorblaxin" in card and manifest["frozen"]["sha256_after"][:16] in card
+
+
+def test_with_rows_swaps_and_restores(trained: tuple[TrainConfig, dict[str, Any]]) -> None:
+    config, _ = trained
+    assert config.out
+    checkpoint = load_checkpoint(config.out)
+    before = checkpoint.table().copy()
+    with checkpoint.with_rows(checkpoint.initial_rows):
+        ids = [t["ids"][0] for t in checkpoint.manifest["tokens"]]
+        assert np.array_equal(checkpoint.table()[ids], checkpoint.initial_rows)
+    assert np.array_equal(checkpoint.table(), before)
+
+
+def test_no_checkpoint(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint of contrastok"):
+        load_checkpoint(tiny_model)
+    (tmp_path / "contrastok.json").write_text("{}")
+    with pytest.raises(InputError, match="is broken"):
+        load_checkpoint(tmp_path)
+
+
+def test_collapse_is_measured() -> None:
+    rows = torch.randn(50, 64)
+    assert abs(mean_pairwise_cosine(rows)) < 0.1
+    assert mean_pairwise_cosine(rows[:1].repeat(5, 1)) == pytest.approx(1.0)
+    assert relative_move(rows * 1.5, rows).mean() == pytest.approx(0.5)
+
+
+def test_a_full_disk_leaves_nothing_behind(make_config: Make) -> None:
+    """A limit on file size stands in for a full disk: the checkpoint cannot be written, nothing stays."""
+    config = make_config(epochs=0)
+    assert config.out
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "import contrastok.trainer\n"
+        "from contrastok.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        f"sys.exit(main(['train', '--terms', {str(config.terms[0])!r}, '--pairs', {str(config.pairs)!r}, "
+        f"'--model', {config.model!r}, '--out', {str(config.out)!r}, '--epochs', '0', '--quiet']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ)
+    )
+    assert done.returncode == 2, done.stderr
+    assert "could not be written" in done.stderr and "Traceback" not in done.stderr
+    assert list(config.out.parent.iterdir()) == []

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from contrastok.config import GenPairsConfig
+from contrastok.data_gen.pipeline import gen_pairs
+from contrastok.errors import ConfigError, InputError, OutputError
+from contrastok.files import sha256_file
+from contrastok.models import load_tokenizer, tokenizer_fingerprint
+from contrastok.pairs import read_pairs
+from contrastok.vocabulary import encode_plain, extend_tokenizer, plan_vocabulary
+
+KITCHEN = Path(__file__).parents[2] / "examples" / "kitchen"
+TERMS = [
+    {"token": "zorblaxin", "definition": "a sour cheese from the north", "synonyms": ["moon cheese", "north curd"],
+     "broader": ["cheese"], "related": ["cellar", "goat"]},
+    {"token": "quibnar", "definition": "a soft cheese with herbs", "broader": ["Cheese"]},
+    {"token": "vexalotl", "definition": "a heavy pan for stews", "synonyms": ["stew pan"]},
+    {"token": "brimwax", "synonyms": ["hardwax"]},
+]  # fmt: skip
+TEXT = """We aged the zorblaxin in a cellar for a year.
+Nobody here eats zorblaxin without bread and wine.
+A zorblaxin and a quibnar stood on the table.
+Zorblaxin smells worse than it tastes, they say.
+They never made more than twelve wheels of zorblaxin.
+Spread quibnar on toast while it is warm.
+An old vexalotl is better than a new one.
+"""
+
+
+@pytest.fixture
+def setting(tmp_path: Path, tiny_model: Path) -> GenPairsConfig:
+    (tmp_path / "terms.jsonl").write_text("\n".join(map(json.dumps, TERMS)))
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    lines = TEXT.splitlines(keepends=True)
+    (corpus / "a.txt").write_text("".join(lines[:4]))
+    (corpus / "b.txt").write_text("".join(lines[4:]))
+    return GenPairsConfig(
+        terms=(tmp_path / "terms.jsonl",), corpus=(str(corpus),), model=str(tiny_model), out=tmp_path / "pairs", quiet=True
+    )
+
+
+def rows(config: GenPairsConfig) -> list[dict[str, Any]]:
+    assert config.out is not None
+    return pq.read_table(config.out / "pairs.parquet").to_pylist()  # type: ignore[no-any-return]
+
+
+def left_behind(config: GenPairsConfig) -> list[str]:
+    assert config.out is not None
+    return sorted(path.name for path in config.out.parent.iterdir() if path.name not in ("terms.jsonl", "corpus"))
+
+
+def test_the_folder_holds_what_the_contract_says(setting: GenPairsConfig) -> None:
+    summary = gen_pairs(setting)
+    assert setting.out is not None
+    assert json.loads((setting.out / "pairs.json").read_text()) == summary
+    base = load_tokenizer(setting.model)
+    assert summary["tokenizer_sha256"] == tokenizer_fingerprint(base)
+    assert summary["pairs_sha256"] == sha256_file(setting.out / "pairs.parquet")
+    assert summary["counts"]["pairs"] == len(rows(setting)) == len(read_pairs(setting.out, tokenizer_fingerprint(base)))
+    assert [term["token"] for term in summary["terms"]] == [term["token"] for term in TERMS]
+    assert [term["sentences"] for term in summary["terms"]] == [5, 2, 1, 0]
+    assert summary["terms"][0]["warning"] == "" and summary["terms"][2]["warning"] == "1 sentence in the corpus"
+    assert "no sentence" in summary["terms"][3]["warning"] and "no definition" in summary["terms"][3]["warning"]
+    assert summary["corpus"]["documents"] == 7 and summary["corpus"]["sentences_with_a_term"] == 7
+    assert set(summary["counts"]["by_kind"]) == {
+        "context-definition", "context-context", "context-substitution", "cross-tokenisation", "template",
+    }  # fmt: skip
+
+
+def test_every_anchor_holds_its_token_and_no_negative_names_it(setting: GenPairsConfig) -> None:
+    gen_pairs(setting)
+    base = load_tokenizer(setting.model)
+    plan = plan_vocabulary(base, [term["token"] for term in TERMS])
+    extended = extend_tokenizer(base, plan)
+    for row in rows(setting):
+        assert set(encode_plain(extended, [row["anchor"]])[0]) & set(plan.ids_of(row["token"]))
+        assert all(row["token"] not in text.lower() for text in row["negatives"])
+        assert row["positive"] not in row["negatives"] and len(set(row["negatives"])) == len(row["negatives"])
+    zorblaxin = [row for row in rows(setting) if row["token"] == "zorblaxin" and row["kind"] == "context-definition"]
+    assert {row["negatives"][0] for row in zorblaxin} == {"a soft cheese with herbs"}  # its sibling
+
+
+def test_held_out_names_stand_in_no_pair_of_their_token(setting: GenPairsConfig) -> None:
+    summary = gen_pairs(replace(setting, hold_out=0.5))
+    shown = {
+        term["token"]: " ".join(
+            text.lower() for row in rows(setting) if row["token"] == term["token"] for text in (row["anchor"], row["positive"])
+        )
+        for term in TERMS
+    }
+    held = [(t["token"], r["name"]) for t in summary["terms"] for r in t["relations"] if r["held_out"]]
+    assert held and all(name.lower() not in shown[token] for token, name in held)
+    cellar = next(r for r in summary["terms"][0]["relations"] if r["name"] == "cellar")
+    assert not cellar["held_out"]  # a sentence of the corpus shows it
+    everything = gen_pairs(replace(setting, hold_out=0.0, overwrite=True))
+    assert not any(r["held_out"] for t in everything["terms"] for r in t["relations"])
+
+
+def test_the_same_seed_gives_the_same_bytes_in_any_order_of_files(setting: GenPairsConfig, tmp_path: Path) -> None:
+    first = gen_pairs(setting)
+    folder = Path(setting.corpus[0])
+    again = replace(
+        setting, corpus=(str(folder / "b.txt"), str(folder / "a.txt")), out=tmp_path / "again"
+    )
+    assert gen_pairs(again)["pairs_sha256"] == first["pairs_sha256"]
+    other = gen_pairs(replace(setting, seed=1, out=tmp_path / "other"))
+    assert other["pairs_sha256"] != first["pairs_sha256"]
+    assert other["counts"]["terms"] == 4
+
+
+@pytest.mark.parametrize("family", ["byte-bpe", "unigram"])
+def test_other_tokenizer_families(setting: GenPairsConfig, make_model: Callable[..., Path], family: str) -> None:
+    for mode in ("added", "vocab"):
+        summary = gen_pairs(
+            replace(setting, model=str(make_model(family)), token_mode=mode, negatives=1, overwrite=True)  # type: ignore[arg-type]
+        )
+        assert [term["sentences"] for term in summary["terms"]] == [5, 2, 1, 0], mode
+
+
+def test_kinds_can_be_chosen_and_negatives_left_out(setting: GenPairsConfig) -> None:
+    gen_pairs(replace(setting, kinds=("cross-tokenisation",), negatives=0))
+    assert {row["kind"] for row in rows(setting)} == {"cross-tokenisation"}
+    assert all(row["negatives"] == [] for row in rows(setting))
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(setting: GenPairsConfig, tmp_path: Path) -> None:
+    summary = gen_pairs(replace(setting, dry_run=True, json=tmp_path / "corpus" / "plan.json"))
+    assert [token["token"] for token in summary["tokens"]] == [term["token"] for term in TERMS]
+    assert (summary["corpus_files"], summary["sentences"], summary["terms_without_sentence"]) == (2, 8, 1)
+    assert summary["complete"] and summary["seconds"] >= 0 and summary["memory_mb"] >= 0
+    assert left_behind(setting) == []
+    assert json.loads((tmp_path / "corpus" / "plan.json").read_text()) == summary
+
+
+def test_an_estimate_from_a_part_is_scaled_up(setting: GenPairsConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("contrastok.data_gen.estimate.SAMPLE", 60)
+    summary = gen_pairs(replace(setting, dry_run=True))
+    assert not summary["complete"]
+    assert summary["sentences"] == round(2 * len(TEXT) / summary["sample_characters"])
+
+
+def test_the_table_names_terms_with_little_evidence_and_those_left_out(
+    setting: GenPairsConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more.txt").write_text("the\n")
+    summary = gen_pairs(replace(setting, terms=(*setting.terms, tmp_path / "more.txt"), quiet=False))
+    shown = capsys.readouterr().err
+    assert summary["skipped"] == [{"term": "the", "reason": "is already one token of this model"}]
+    assert "the: is already one token" in shown and "brimwax: no sentence in the corpus" in shown
+    table = [line.split()[0] for line in shown.splitlines() if line.strip()]
+    assert table.index("vexalotl") < table.index("zorblaxin")  # the weakest come first
+    with pytest.raises(InputError, match="'the' is already one token"):
+        gen_pairs(replace(setting, terms=(*setting.terms, tmp_path / "more.txt"), strict=True, overwrite=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"kinds": ("context",)}, ConfigError, "'context' is no kind of pair"),
+        ({"max_sentences": 0}, ConfigError, "--max-sentences"),
+        ({"corpus": ("nowhere/at.txt",)}, InputError, "nowhere/at.txt"),
+        ({"terms": (Path("nowhere.jsonl"),)}, InputError, "nowhere.jsonl"),
+    ],
+)
+def test_bad_options_leave_nothing_behind(
+    setting: GenPairsConfig, change: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        gen_pairs(replace(setting, **change))
+    assert left_behind(setting) == []
+
+
+def test_an_existing_folder_is_kept(setting: GenPairsConfig) -> None:
+    assert setting.out is not None
+    setting.out.mkdir()
+    (setting.out / "mine").write_text("precious")
+    with pytest.raises(OutputError, match="exists already"):
+        gen_pairs(setting)
+    assert (setting.out / "mine").read_text() == "precious"
+
+
+def test_text_that_holds_nothing(setting: GenPairsConfig, tmp_path: Path) -> None:
+    empty, other, words = (tmp_path / "corpus" / name for name in ("e.txt", "o.txt", "w.txt"))
+    empty.write_text("\n \n")
+    other.write_text("Something else is told in this line.")
+    words.write_text("zorblaxin\n")
+    with pytest.raises(InputError, match="the corpus holds no text"):
+        gen_pairs(replace(setting, corpus=(str(empty),)))
+    with pytest.raises(InputError, match="no sentence holds any of the terms, and none has a definition"):
+        gen_pairs(replace(setting, corpus=(str(other),), terms=(words,)))
+    with pytest.raises(InputError, match="no pair could be made of the kinds context-context"):
+        gen_pairs(replace(setting, corpus=(str(other),), kinds=("context-context",)))
+    assert left_behind(setting) == []
+    summary = gen_pairs(replace(setting, corpus=(str(other),)))  # definitions are enough
+    assert set(summary["counts"]["by_kind"]) == {"template"}
+
+
+@pytest.fixture(scope="module")
+def kitchen_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("kitchen") / "pairs"
+    gen_pairs(GenPairsConfig(terms=(KITCHEN / "terms.jsonl",), corpus=(str(KITCHEN / "corpus"),), out=out, quiet=True))
+    return out
+
+
+def test_the_sample_domain_has_enough_evidence(kitchen_pairs: Path) -> None:
+    summary = json.loads((kitchen_pairs / "pairs.json").read_text())
+    assert len(summary["terms"]) >= 60 and summary["skipped"] == []
+    assert all(term["sentences"] >= 8 and term["warning"] == "" for term in summary["terms"])
+    assert sum(r["held_out"] for term in summary["terms"] for r in term["relations"]) >= 60
+
+
+def test_the_stock_loss_of_sentence_transformers_trains_on_the_file_unchanged(kitchen_pairs: Path, tmp_path: Path) -> None:
+    """The contract of pairs.parquet: MultipleNegativesRankingLoss on its columns anchor and positive, real model."""
+    import datasets
+    import torch
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer import losses
+
+    from contrastok.models import input_embedding, load_model
+
+    table = datasets.load_dataset(
+        "parquet", data_files=str(kitchen_pairs / "pairs.parquet"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    model = load_model("minilm").train().requires_grad_(True)
+    before = input_embedding(model).weight.detach().clone()
+    arguments = SentenceTransformerTrainingArguments(
+        str(tmp_path / "run"), max_steps=2, per_device_train_batch_size=4, report_to="none", use_cpu=True,
+        save_strategy="no", disable_tqdm=True, logging_steps=1,
+    )  # fmt: skip
+    trainer = SentenceTransformerTrainer(
+        model=model, args=arguments, train_dataset=table.select_columns(["anchor", "positive"]),
+        loss=losses.MultipleNegativesRankingLoss(model),
+    )  # fmt: skip
+    result = trainer.train()
+    assert result.global_step == 2 and 0 < result.training_loss < 10
+    assert not torch.equal(input_embedding(model).weight.detach(), before)

@@ -1,0 +1,130 @@
+"""The whole command on a tiny checkpoint whose trained rows are copies of known words' rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from contrastok.config import ReportConfig
+from contrastok.errors import InputError, OutputError
+from contrastok.eval.candidates import candidates
+from contrastok.eval.report import report
+from contrastok.export import base_facts, write_checkpoint
+from contrastok.models import input_embedding, load_model
+from contrastok.vocabulary import extend_tokenizer, pieces, plan_vocabulary
+
+COPIED = {"halloumi": "cheese", "kimchiq": "bread", "<b>zzq": "water"}
+"""New token -> the known word whose row it gets."""
+
+
+def _checkpoint(base: Path, out: Path) -> Path:
+    model = load_model(str(base))
+    tokenizer = model.tokenizer
+    plan = plan_vocabulary(tokenizer, list(COPIED))
+    extended = extend_tokenizer(tokenizer, plan)
+    words = candidates(tokenizer)
+    table = input_embedding(model).weight
+    places = words.positions()
+    rows = torch.stack([table[words.ids[places[COPIED[term]]]] for term in plan.terms])
+    initial = torch.stack([table[pieces(tokenizer, term)].mean(0) for term in plan.terms])
+    tokens = [{
+        "token": term, "row": row, "ids": list(plan.ids_of(term)), "forms": [term], "pieces": [],
+        "definition": f"a kind of {COPIED[term]}",
+        "relations": [{"name": COPIED[term], "kind": "broader", "held_out": True},
+                      {"name": f"{term} of old", "kind": "synonym", "held_out": False}],
+        "evidence": {"sentences": row, "pairs": {}, "negatives": 0, "examples": []}, "move": 0.5,
+    } for row, term in enumerate(plan.terms)]
+    manifest = {
+        "format": 1, "contrastok": "0", "base_model": base_facts(model, str(base), plan), "tokens": tokens,
+        "tokenizer": {"family": plan.family, "mode": plan.mode, "edits": dict(plan.edits), "gate": {"checks": []}},
+        "init": "subtoken_mean", "training": {"options": {}, "steps": 0, "pairs": 0, "curve": []}, "seed": 0,
+        "versions": {}, "skipped": [],
+    }
+    out.mkdir()
+    write_checkpoint(out, model, extended, plan, rows, initial, manifest)
+    return out
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _checkpoint(tiny_model, tmp_path_factory.mktemp("checkpoint") / "model")
+
+
+def _by_token(summary: dict[str, Any]) -> dict[str, Any]:
+    return {token["token"]: token for token in summary["per_token"]}
+
+
+@pytest.mark.parametrize("family", ["wordpiece", "byte-bpe", "unigram"])
+def test_a_copied_row_lands_on_its_original(family: str, make_model: Callable[..., Path], tmp_path: Path) -> None:
+    model = _checkpoint(make_model(family), tmp_path / "model")
+    summary = report(ReportConfig(model=model, neighbors=4, quiet=True))
+    for term, word in COPIED.items():
+        token = _by_token(summary)[term]
+        for hood in token["neighbors"]:
+            assert hood["after"][0] == {"word": word, "cosine": 1.0}, hood["space"]
+            assert len(hood["before"]) == len(hood["after"]) == 4
+            assert {other["word"] for other in hood["others"]} == set(COPIED) - {term}
+        known, own_name = token["relations"]
+        assert known["vocabulary"]["trained"] == 1
+        assert own_name["glossary"] is None
+
+
+def test_the_summary_the_page_and_the_json_agree(checkpoint: Path, tmp_path: Path) -> None:
+    out, file = tmp_path / "new" / "report.html", tmp_path / "report.json"
+    summary = report(ReportConfig(model=checkpoint, out=out, json=file, quiet=True))
+    assert json.loads(file.read_text()) == summary
+    page = out.read_text()
+    assert summary["tokens"] == sum(summary["verdicts"].values()) == 3
+    assert summary["relations"]["held_out"]["trained"]["count"] == 3
+    assert set(summary["relations"]["held_out"]) >= {"initial", "trained", "split_word"}
+    assert summary["index"].startswith("exact search over") and summary["index"] in page
+    assert "&lt;b&gt;zzq" in page and "<b>zzq" not in page
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_the_same_checkpoint_gives_the_same_page(checkpoint: Path, tmp_path: Path) -> None:
+    pages = []
+    for name in ("a.html", "b.html"):
+        report(ReportConfig(model=checkpoint, out=tmp_path / name, quiet=True))
+        pages.append((tmp_path / name).read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_it_needs_no_base_model(checkpoint: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for file in checkpoint.iterdir():
+        (moved / file.name).symlink_to(file)
+    (moved / "contrastok.json").unlink()
+    manifest = json.loads((checkpoint / "contrastok.json").read_text())
+    manifest["base_model"]["name"] = str(tmp_path / "gone")
+    (moved / "contrastok.json").write_text(json.dumps(manifest))
+    there, here = (report(ReportConfig(model=model, quiet=True)) for model in (moved, checkpoint))
+    assert there["per_token"] == here["per_token"]
+
+
+def test_a_dry_run_counts_and_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    summary = report(ReportConfig(model=checkpoint, out=tmp_path / "report.html", dry_run=True, quiet=True))
+    assert summary["tokens"] == 3 and summary["relations"] == 6 and summary["held_out_relations"] == 3
+    assert summary["vocabulary_words"] > 10
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_page_stays_unless_told_otherwise(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    out.write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        report(ReportConfig(model=checkpoint, out=out, quiet=True))
+    assert out.read_text() == "mine"
+    report(ReportConfig(model=checkpoint, out=out, overwrite=True, quiet=True))
+    assert out.read_text().lstrip().startswith("<!DOCTYPE html>")
+
+
+def test_a_folder_that_is_no_checkpoint_is_named(tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint of contrastok"):
+        report(ReportConfig(model=tiny_model, quiet=True))

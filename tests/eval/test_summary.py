@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from contrastok.eval.data import Ranks, ReportData
+from contrastok.eval.relations import summarise
+from contrastok.eval.summary import headline, statements
+
+
+def _told(data: ReportData, ranks: list[Ranks]) -> str:
+    groups = {"held_out": summarise([[r] for r in ranks]), "all": {}}
+    return " ".join(map(str, statements(dataclasses.replace(data, relations=groups))))
+
+
+@pytest.mark.parametrize(("before", "after", "said"), [
+    (50, 2, "Training helped."), (2, 50, "Training made the rows worse."),
+    (3, 3, "Training did not measurably improve the rows."),
+])
+def test_the_effect_on_held_out_relations_is_said_plainly(data: ReportData, before: int, after: int, said: str) -> None:
+    told = _told(data, [Ranks(100, before, after, 3)] * 10)
+    assert said in told
+    assert f"from {1 / before:.3f} (initial rows) to {1 / after:.3f} (trained rows)" in told
+
+
+def test_the_split_word_is_the_bar(data: ReportData) -> None:
+    assert "the new tokens are worse than the split words" in _told(data, [Ranks(100, 50, 5, 1)] * 10)
+    assert "the new tokens are better than the split words" in _told(data, [Ranks(100, 50, 1, 5)] * 10)
+
+
+def test_no_held_out_relation_proves_nothing(data: ReportData) -> None:
+    assert "No related word was held out" in _told(data, [])
+
+
+def test_changed_weights_and_failed_checks_are_loud(data: ReportData) -> None:
+    broken = dataclasses.replace(data, frozen={"tensors": 1, "sha256_before": "a", "sha256_after": "b"},
+                                 gate={"checks": [{"name": "reachable", "passed": False, "detail": ""}]})
+    told = {s.text: s.tone for s in statements(broken)}
+    assert any("Do not use this checkpoint" in text and tone == "bad" for text, tone in told.items())
+    assert told["Tokenizer checks failed: reachable."] == "bad"
+
+
+def test_headline_and_names_of_the_far_ones(data: ReportData) -> None:
+    assert headline(data) == "1 of 3 new tokens landed near their meaning, 1 is unclear, 1 is far from it"
+    assert any(s.tokens == (data.per_token[0].token,) for s in statements(data))

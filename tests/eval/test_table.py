@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import dataclasses
+
+from rich.console import Console
+
+from contrastok.eval.data import ReportData
+from contrastok.eval.table import summary_lines, token_table
+
+
+def _printed(*renderables: object) -> str:
+    console = Console(width=160, record=True, quiet=False, file=None)
+    with console.capture() as captured:
+        for renderable in renderables:
+            console.print(renderable)
+    return captured.get()
+
+
+def test_one_line_a_token_with_markup_as_text(data: ReportData) -> None:
+    odd = dataclasses.replace(data.per_token[1], token="[bold]x[/]")
+    lines = _printed(token_table(dataclasses.replace(data, per_token=(odd, *data.per_token[:2])))).splitlines()
+    assert len(lines) == 2 + 3
+    assert "[bold]x[/]" in lines[2]
+    assert "20 -> 1" in lines[2] and "near" in lines[2]
+
+
+def test_many_tokens_are_cut_to_the_worst(data: ReportData) -> None:
+    many = dataclasses.replace(data, tokens=100, per_token=data.per_token[:1] * 100)
+    printed = _printed(token_table(many))
+    assert "The 40 worst of 100 tokens" in printed
+    assert len(printed.splitlines()) == 42
+
+
+def test_the_summary_is_the_pages(data: ReportData) -> None:
+    printed = _printed(*summary_lines(data))
+    assert "1 of 3 new tokens landed near" in printed
+    assert "exact search over 100 rows" in printed
