@@ -35,7 +35,8 @@ def attach(model: SentenceTransformer, plan: VocabularyPlan, rows: torch.Tensor)
     model.requires_grad_(False)
     overlay = RowOverlay(input_embedding(model), rows, plan.ids, [token.row for token in plan.tokens])
     body.set_input_embeddings(overlay)
-    if body.get_input_embeddings() is not overlay:
+    attached = body.get_input_embeddings() is overlay
+    if not attached:
         raise ModelError("its input embedding cannot be replaced", where=type(body).__name__)
     return overlay
 

@@ -96,7 +96,8 @@ class FrozenEncoder:
         path = self.folder / f"{key}.npy"
         if path.is_file():
             try:
-                return np.load(path)
+                kept: np.ndarray = np.load(path)
+                return kept
             except (ValueError, OSError):
                 path.unlink(missing_ok=True)  # cut short by a crash of the machine: encode it again
         outputs = encode_sequences(self.model, self.tokenizer, to_ids(shard))

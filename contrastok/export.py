@@ -20,7 +20,8 @@ from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
 from contrastok.initializers import initial_rows
 from contrastok.models import frozen_hash, input_embedding, load_model, tokenizer_fingerprint
-from contrastok.vocabulary import NewToken, VocabularyPlan, extend_tokenizer
+from contrastok.token_modes import NewToken
+from contrastok.vocabulary import VocabularyPlan, extend_tokenizer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -232,7 +232,8 @@ class Loop:
 
 def relative_move(rows: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
     """|e - e0| / |e0| for each row, `[n]`."""
-    return (rows.detach() - initial).norm(dim=-1) / initial.norm(dim=-1).clamp_min(1e-12)
+    moved: torch.Tensor = (rows.detach() - initial).norm(dim=-1) / initial.norm(dim=-1).clamp_min(1e-12)
+    return moved
 
 
 def run_key(**parts: Any) -> str:

@@ -132,7 +132,7 @@ def tensor_hash(tensor: torch.Tensor) -> str:
     flat = tensor.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{flat.dtype}{tuple(flat.shape)}".encode())
     if flat.numel():
-        digest.update(memoryview(flat.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(flat.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
-import torch.nn.functional as F
-from rich.table import Table
 
 from contrastok import __version__
 from contrastok.attach import attach
@@ -24,32 +17,26 @@ from contrastok.data_gen.terms import Term
 from contrastok.errors import InputError, raise_all
 from contrastok.export import base_facts, init_context, write_checkpoint
 from contrastok.files import atomic_folder, check_output, sha256_file
-from contrastok.gate import GateReport, run_gate
+from contrastok.gate import run_gate
 from contrastok.initializers import initial_rows
-from contrastok.loop import CurvePoint, Loop, make_accelerator, relative_move, run_key, state_path
+from contrastok.loop import Loop, make_accelerator, run_key, state_path
 from contrastok.models import input_embedding, load_model, load_tokenizer, tokenizer_fingerprint
 from contrastok.pairs import PairTable, read_pairs
 from contrastok.state import RunState
-from contrastok.vocabulary import VocabularyPlan, extend_tokenizer, pieces, plan_vocabulary
+from contrastok.story import (
+    TrainedRows,
+    Vocabulary,
+    build_manifest,
+    counts,
+    plan_table,
+    print_summary,
+    summarise,
+    versions,
+)
+from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from transformers import PreTrainedTokenizerFast
-
-NO_SIGNAL = 1e-3
-"""A run whose first loss is below this has nothing to learn from."""
-
-ALIKE = 0.95
-"""Mean pairwise cosine of the new rows above which they have collapsed into one."""
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The extension of a tokenizer, checked."""
-
-    plan: VocabularyPlan
-    extended: PreTrainedTokenizerFast
-    gate: GateReport
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
@@ -73,9 +60,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
     pairs = read_pairs(config.pairs, tokenizer_fingerprint(tokenizer))
     model = load_model(config.model)
     words = extend_and_check(model, terms, pairs, config)
-    console.print(_plan_table(words, pairs))
+    console.print(plan_table(words, pairs))
     if config.dry_run:
-        summary = {"dry_run": True, **_counts(words, pairs), **_estimate(model, words, pairs, config)}
+        summary = {"dry_run": True, **counts(words, pairs), **_estimate(model, words, pairs, config)}
         console.print(
             f"Would train {summary['steps']} steps in about {summary['seconds']:.0f} s with about "
             f"{summary['memory_mb']:.0f} MB, and write {config.out}. Nothing was written."
@@ -84,12 +71,12 @@ def train(config: TrainConfig) -> dict[str, Any]:
         return summary
     facts = base_facts(model, config.model, words.plan)
     result = _train_rows(model, words, pairs, facts, config, console)
-    manifest = _manifest(model, words, terms, pairs, facts, result, config)
+    manifest = build_manifest(model, words, terms, pairs, facts, result, config)
     with atomic_folder(config.out) as folder:
         manifest = write_checkpoint(folder, model, words.extended, words.plan, result.rows, result.initial, manifest)
     result.state.clear()
-    summary = _summary(manifest, words, pairs, result)
-    _print_summary(console, summary, config.out)
+    summary = summarise(manifest, words, pairs, result)
+    print_summary(console, summary, config.out)
     emit_json(summary, config.json)
     return summary
 
@@ -121,17 +108,6 @@ def extend_and_check(
     return Vocabulary(plan, extended, gate)
 
 
-@dataclass(frozen=True)
-class TrainedRows:
-    """What came out of the loop."""
-
-    rows: torch.Tensor
-    initial: torch.Tensor
-    data: TrainingSet
-    curve: list[CurvePoint]
-    state: RunState
-
-
 def _train_rows(
     model: SentenceTransformer,
     words: Vocabulary,
@@ -150,7 +126,7 @@ def _train_rows(
         options=as_json(config),
         pairs=pairs.sha256,
         base=facts,
-        versions=_versions(),
+        versions=versions(),
         terms=[sha256_file(path) for path in config.terms],
         device=str(accelerator.device),
     )
@@ -198,163 +174,3 @@ def _estimate(model: SentenceTransformer, words: Vocabulary, pairs: PairTable, c
         "seconds": round(per_key * keys + per_anchor * len(wanted) * config.epochs, 1),
         "memory_mb": round((2 * weights + bank + activations) / 2**20),
     }
-
-
-def _manifest(
-    model: SentenceTransformer,
-    words: Vocabulary,
-    terms: list[Term],
-    pairs: PairTable,
-    facts: dict[str, Any],
-    result: TrainedRows,
-    config: TrainConfig,
-) -> dict[str, Any]:
-    known = {term.token: term for term in terms}
-    mined = {entry["token"]: entry for entry in pairs.about.get("terms", [])}
-    moves = relative_move(result.rows, result.initial).tolist()
-    base = model.tokenizer
-    tokens = []
-    for row, name in enumerate(words.plan.terms):
-        entry, term = mined.get(name, {}), known[name]
-        tokens.append(
-            {
-                "token": name,
-                "row": row,
-                "ids": list(words.plan.ids_of(name)),
-                "forms": [t.form for t in words.plan.tokens if t.term == name],
-                "pieces": base.convert_ids_to_tokens(pieces(base, name)),
-                "definition": entry.get("definition") or term.definition,
-                "relations": entry.get("relations") or _relations(term),
-                "evidence": {
-                    "sentences": entry.get("sentences", 0),
-                    "pairs": entry.get("pairs", {}),
-                    "negatives": entry.get("negatives", 0),
-                    "examples": entry.get("examples", [])[:3],
-                    "anchors": result.data.updates[row],
-                },
-                "move": round(moves[row], 4),
-            }
-        )
-    return {
-        "format": 1,
-        "contrastok": __version__,
-        "base_model": facts,
-        "tokens": tokens,
-        "skipped": [dataclasses.asdict(s) for s in words.plan.skipped],
-        "tokenizer": {
-            "family": words.plan.family,
-            "mode": words.plan.mode,
-            "edits": dict(words.plan.edits),
-            "gate": words.gate.as_json(),
-        },
-        "init": config.init,
-        "training": {
-            "options": as_json(config),
-            "steps": len(result.curve),
-            "pairs": result.data.pairs,
-            "pairs_dropped": result.data.dropped,
-            "keys": len(result.data.keys),
-            "pairs_sha256": pairs.sha256,
-            "curve": [_rounded(point) for point in result.curve],
-        },
-        "seed": config.seed,
-        "versions": _versions(),
-    }
-
-
-def _relations(term: Term) -> list[dict[str, Any]]:
-    """The glossary's relations where no pairs.json says which of them were held out."""
-    kinds = (("synonym", term.synonyms), ("broader", term.broader), ("related", term.related))
-    return [{"name": name, "kind": kind, "held_out": False} for kind, names in kinds for name in names]
-
-
-def _rounded(point: CurvePoint) -> dict[str, float]:
-    return {name: round(value, 5) for name, value in dataclasses.asdict(point).items()}
-
-
-def _versions() -> dict[str, str]:
-    return {
-        name: importlib.metadata.version(name)
-        for name in ("torch", "transformers", "sentence-transformers", "tokenizers")
-    }
-
-
-def _counts(words: Vocabulary, pairs: PairTable) -> dict[str, Any]:
-    return {
-        "tokens": len(words.plan.terms),
-        "ids": len(words.plan.ids),
-        "pairs": len(pairs),
-        "skipped": [dataclasses.asdict(s) for s in words.plan.skipped],
-        "gate": words.gate.as_json(),
-    }
-
-
-def _summary(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, result: TrainedRows) -> dict[str, Any]:
-    curve = manifest["training"]["curve"]
-    idle = [t["token"] for t in manifest["tokens"] if not t["evidence"]["anchors"]]
-    alike = mean_pairwise_cosine(result.rows)
-    warnings = []
-    if idle:
-        warnings.append(
-            f"{len(idle)} terms have no pair, so their rows stay at {manifest['init']}: {', '.join(idle[:5])}"
-        )
-    if curve and curve[0]["loss"] < NO_SIGNAL:
-        warnings.append(
-            "the first loss is almost zero: these pairs hold no signal; add harder negatives or definitions"
-        )
-    if len(result.rows) > 1 and alike > ALIKE:
-        warnings.append(f"the new rows are almost all the same (mean pairwise cosine {alike:.3f})")
-    if result.data.dropped:
-        warnings.append(
-            f"{result.data.dropped} pairs were left out: their term has no row or their anchor does not hold it"
-        )
-    return {
-        **_counts(words, pairs),
-        "steps": len(curve),
-        "first": curve[0] if curve else None,
-        "last": curve[-1] if curve else None,
-        "frozen": manifest["frozen"],
-        "warnings": warnings,
-    }
-
-
-def mean_pairwise_cosine(rows: torch.Tensor) -> float:
-    """Mean cosine over all pairs of different rows; 1 when there is one row."""
-    n = len(rows)
-    if n < 2:
-        return 1.0
-    total = F.normalize(rows, dim=-1).sum(0).square().sum()
-    return float((total - n) / (n * (n - 1)))
-
-
-def _plan_table(words: Vocabulary, pairs: PairTable) -> Table:
-    table = Table(
-        title=f"{len(words.plan.terms)} new tokens ({words.plan.family}, mode {words.plan.mode}), {len(pairs)} pairs",
-        title_justify="left",
-    )
-    table.add_column("check")
-    table.add_column("")
-    table.add_column("detail", overflow="fold")
-    for check in words.gate.checks:
-        table.add_row(check.name, "[green]ok[/]" if check.passed else "[yellow]no[/]", check.detail.replace("[", r"\["))
-    for skipped in words.plan.skipped[:20]:
-        table.add_row("left out", "[yellow]-[/]", f"{skipped.term!r} {skipped.reason}".replace("[", r"\["))
-    if len(words.plan.skipped) > 20:
-        table.add_row("left out", "[yellow]-[/]", f"{len(words.plan.skipped) - 20} more")
-    return table
-
-
-def _print_summary(console: Console, summary: dict[str, Any], out: Path) -> None:
-    if summary["last"]:
-        first, last = summary["first"], summary["last"]
-        console.print(
-            f"{summary['steps']} steps: loss {first['loss']:.3f} -> {last['loss']:.3f}, retrieval accuracy "
-            f"{first['accuracy']:.2f} -> {last['accuracy']:.2f}, median relative move of the rows {last['move']:.3f}"
-        )
-    for warning in summary["warnings"]:
-        console.print(f"[yellow]note:[/] {warning}".replace("[##", r"\[##"))
-    frozen = summary["frozen"]
-    console.print(
-        f"{frozen['tensors']} frozen tensors, SHA-256 {frozen['sha256_after'][:16]}: the base model's, bit for bit."
-    )
-    console.print(f"Checkpoint: [bold]{out}[/]")

@@ -13,37 +13,17 @@ Adding plain words the naive way re-splits other words ("parameters" -> "param e
 
 from __future__ import annotations
 
-import copy
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from contrastok.errors import ModelError
+from contrastok.token_modes import VOCAB_FORMS, NewToken, apply_tokens, backend_state, tokenizer_family, with_backend
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
-
-
-@dataclass(frozen=True)
-class NewToken:
-    """One new entry of the tokenizer.
-
-    Attributes:
-        term: the term as its glossary writes it.
-        form: the string in the tokenizer, normalised as the tokenizer does.
-        id: its token id.
-        row: index of the trainable row; all forms of a term have the same.
-        added: whether it is an AddedToken (else an entry of the tokenizer's own model).
-    """
-
-    term: str
-    form: str
-    id: int
-    row: int
-    added: bool
 
 
 @dataclass(frozen=True)
@@ -85,15 +65,6 @@ class VocabularyPlan:
     def ids_of(self, term: str) -> tuple[int, ...]:
         """The ids of a term's forms."""
         return tuple(token.id for token in self.tokens if token.term == term)
-
-
-def tokenizer_family(backend: Tokenizer) -> str:
-    """The kind of a tokenizer: wordpiece, unigram, byte-bpe, sentencepiece-bpe or wordlevel."""
-    state = _state(backend)
-    kind = state["model"].get("type") or ("BPE" if "merges" in state["model"] else "WordPiece")
-    if kind == "BPE":
-        return "byte-bpe" if '"ByteLevel"' in json.dumps(state["pre_tokenizer"]) else "sentencepiece-bpe"
-    return str(kind).lower()
 
 
 def normalise(backend: Tokenizer, text: str) -> str:
@@ -160,7 +131,7 @@ def _plan(backend: Tokenizer, family: str, mode: str, wanted: Mapping[str, list[
         entries = VOCAB_FORMS[family](backend, forms) if mode == "vocab" else []
         added = not entries  # a term of several words, say, can only be an AddedToken
         tokens += [NewToken(term, form, -1, row, added) for form in entries or forms]
-    extended, edits = _apply(backend, family, mode, tokens)
+    extended, edits = apply_tokens(backend, family, mode, tokens)
     vocab = extended.get_vocab(with_added_tokens=True)
     placed = [replace(token, id=vocab[token.form]) for token in tokens]
     return VocabularyPlan(family, mode, tuple(placed), (), edits)
@@ -172,10 +143,10 @@ def extend_tokenizer(tokenizer: PreTrainedTokenizerFast, plan: VocabularyPlan) -
     Raises:
         ModelError: the plan was made for another tokenizer.
     """
-    extended, _ = _apply(tokenizer.backend_tokenizer, plan.family, plan.mode, plan.tokens)
+    extended, _ = apply_tokens(tokenizer.backend_tokenizer, plan.family, plan.mode, plan.tokens)
     if any(extended.token_to_id(token.form) != token.id for token in plan.tokens):
         raise ModelError("the plan was made for another tokenizer", hint="make the plan again with this model")
-    return _with_backend(tokenizer, extended)
+    return with_backend(tokenizer, extended)
 
 
 def base_tokenizer(extended: PreTrainedTokenizerFast, manifest: Mapping[str, Any]) -> PreTrainedTokenizerFast:
@@ -189,7 +160,7 @@ def base_tokenizer(extended: PreTrainedTokenizerFast, manifest: Mapping[str, Any
 
     new = {i for token in manifest["tokens"] for i in token["ids"]}
     edits = manifest["tokenizer"].get("edits", {})
-    state = _state(extended.backend_tokenizer)
+    state = backend_state(extended.backend_tokenizer)
     state["added_tokens"] = [entry for entry in state["added_tokens"] if entry["id"] not in new]
     gone = new | set(edits.get("absorbed", []))
     vocab = state["model"]["vocab"]
@@ -199,7 +170,7 @@ def base_tokenizer(extended: PreTrainedTokenizerFast, manifest: Mapping[str, Any
         state["model"]["vocab"] = [entry for i, entry in enumerate(vocab) if i not in gone]
     if "ignore_merges" in edits:
         state["model"]["ignore_merges"] = edits["ignore_merges"]
-    return _with_backend(extended, Tokenizer.from_str(json.dumps(state)))
+    return with_backend(extended, Tokenizer.from_str(json.dumps(state)))
 
 
 POSITIONS = ("{} stands here", "we saw {} there", "they like {}", "this is {}, then", "see ({}).")
@@ -241,110 +212,3 @@ def _choose_terms(
             wanted[term] = [form, *variants]
             taken.update(dict.fromkeys(wanted[term], term))
     return wanted, skipped
-
-
-def _apply(backend: Tokenizer, family: str, mode: str, tokens: Sequence[NewToken]) -> tuple[Tokenizer, dict[str, Any]]:
-    """A copy of `backend` with the tokens' forms in it, and what else had to be edited for them."""
-    from tokenizers import AddedToken, Tokenizer
-
-    state, edits = _state(backend), {}
-    state["padding"] = state["truncation"] = None  # what one model's file set must not follow its tokenizer
-    if mode == "vocab":
-        edits = _absorb_added_tokens(state)
-        if family == "byte-bpe":
-            # A pre-token that stands in the vocabulary is then taken whole, without merges that build it.
-            edits["ignore_merges"] = bool(state["model"].get("ignore_merges", False))
-            state["model"]["ignore_merges"] = True
-        plain = Tokenizer.from_str(json.dumps(state))
-        _insert(state["model"], plain, [token.form for token in tokens if not token.added])
-    extended = Tokenizer.from_str(json.dumps(state))
-    lstrip = family not in ("wordpiece", "wordlevel")  # else a lone space mark is left before the token
-    extended.add_tokens(
-        [
-            AddedToken(token.form, single_word=bool(re.search(r"\w", token.form)), lstrip=lstrip, normalized=True)
-            for token in tokens
-            if token.added
-        ]
-    )
-    return extended, edits
-
-
-def _insert(model: dict[str, Any], backend: Tokenizer, forms: Sequence[str]) -> None:
-    """Append forms to the vocabulary of a tokenizer's model."""
-    vocab = model["vocab"]
-    if isinstance(vocab, dict):
-        vocab.update((form, i) for i, form in enumerate(forms, start=len(vocab)))
-        return
-    scores = dict(map(tuple, vocab))
-    lowest = min(scores.values())
-    for form in forms:
-        # Just above the best segmentation into old pieces, or the word would never be chosen whole.
-        split = backend.encode(form.removeprefix("▁"), add_special_tokens=False).tokens
-        vocab.append([form, max(lowest, sum(scores.get(piece, lowest) for piece in split) + 1e-2)])
-
-
-# The entries that a term's forms need in the vocabulary of a tokenizer's model; none when it cannot hold them.
-
-
-def _wordpiece_forms(backend: Tokenizer, forms: Sequence[str]) -> list[str]:
-    single = all(len(backend.pre_tokenizer.pre_tokenize_str(form)) == 1 for form in forms)
-    return list(forms) if single else []
-
-
-def _unigram_forms(backend: Tokenizer, forms: Sequence[str]) -> list[str]:
-    if any(" " in form for form in forms):
-        return []
-    return [mark + form for form in forms for mark in ("▁", "")]
-
-
-def _byte_bpe_forms(backend: Tokenizer, forms: Sequence[str]) -> list[str]:
-    """The word and the space-prefixed word in the byte-level alphabet, as the pre-tokenizer writes them."""
-    found = []
-    for form in forms:
-        spaced = backend.pre_tokenizer.pre_tokenize_str(f"a {form}")[1:]
-        if len(spaced) != 1:
-            return []
-        found += [spaced[0][0], spaced[0][0].removeprefix("Ġ")]
-    return found
-
-
-VOCAB_FORMS: dict[str, Callable[[Any, Sequence[str]], list[str]]] = {
-    "wordpiece": _wordpiece_forms,
-    "unigram": _unigram_forms,
-    "byte-bpe": _byte_bpe_forms,
-}
-"""Families that have a vocab mode."""
-
-
-def _absorb_added_tokens(state: dict[str, Any]) -> dict[str, Any]:
-    """Give added tokens that lie beyond the model's vocabulary an entry in it.
-
-    Their ids are counted from the size of the model's vocabulary, so inserting anything would shift them.
-    """
-    vocab = state["model"]["vocab"]
-    outside = sorted((t["id"], t["content"]) for t in state["added_tokens"] if t["id"] >= len(vocab))
-    for i, content in outside:
-        if i != len(vocab):
-            raise ModelError(
-                "the tokenizer's ids have holes, so --token-mode vocab cannot append to them",
-                hint="use --token-mode added",
-            )
-        if isinstance(vocab, dict):
-            vocab[content] = i
-        else:
-            vocab.append([content, min(score for _, score in vocab)])
-    if isinstance(vocab, dict) and sorted(vocab.values()) != list(range(len(vocab))):
-        raise ModelError(
-            "the tokenizer's ids have holes, so --token-mode vocab cannot append to them", hint="use --token-mode added"
-        )
-    return {"absorbed": [i for i, _ in outside]}
-
-
-def _state(backend: Tokenizer) -> dict[str, Any]:
-    return json.loads(backend.to_str())  # type: ignore[no-any-return]
-
-
-def _with_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
-    clone = copy.deepcopy(tokenizer)
-    clone._tokenizer = backend
-    return clone

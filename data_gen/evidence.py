@@ -13,13 +13,10 @@ from contrastok.data_gen.matcher import Match, TermMatcher
 from contrastok.data_gen.reservoir import BottomK, keyed_hash
 from contrastok.data_gen.sentences import Span, blocks, split_sentences, window
 
-BATCH = 1024
-"""Sentences that are confirmed by the tokenizer at a time."""
-
 TOO_SHORT, NOT_ENCODED, DUPLICATE = "too short", "not encoded as the token", "duplicate"
 
-Confirm = Callable[[Sequence[str], Sequence[int]], list[bool]]
-"""Given texts and for each the index of a term: whether the extended tokenizer gives the text that term's id."""
+Confirm = Callable[[Sequence[str], int], list[bool]]
+"""Given texts and the index of a term: whether the extended tokenizer gives each text that term's id."""
 
 
 class SourcedText(Protocol):
@@ -54,7 +51,7 @@ class Evidence:
     """What a corpus says about one term.
 
     Attributes:
-        found: different sentences with the term, before the cap.
+        found: different sentences with the term, before the cap; those are not counted that the tokenizer refused.
         sentences: those kept, in an order that the seed decides.
     """
 
@@ -124,7 +121,6 @@ class _Miner:
         self.terms, self.matcher, self.confirm, self.options = terms, matcher, confirm, options
         self.samples: list[BottomK[Sentence]] = [BottomK(options.max_sentences) for _ in terms]
         self.seen: list[set[int]] = [set() for _ in terms]
-        self.pending: list[tuple[int, Sentence]] = []
         self.documents = self.characters = self.sentences = 0
         self.dropped = Counter({TOO_SHORT: 0, NOT_ENCODED: 0, DUPLICATE: 0})
 
@@ -147,18 +143,7 @@ class _Miner:
             return
         for term, matches in by_term.items():
             text, spans = window(sentence, [(m.start, m.end) for m in matches], self.options.max_words)
-            self.pending.append((term, Sentence(text, spans, source)))
-        if len(self.pending) >= BATCH:
-            self._take_pending()
-
-    def _take_pending(self) -> None:
-        confirmed = self.confirm([sentence.text for _, sentence in self.pending], [term for term, _ in self.pending])
-        for (term, sentence), encoded in zip(self.pending, confirmed, strict=True):
-            if encoded:
-                self._keep(term, sentence)
-            else:
-                self.dropped[NOT_ENCODED] += 1
-        self.pending.clear()
+            self._keep(term, Sentence(text, spans, source))
 
     def _keep(self, term: int, sentence: Sentence) -> None:
         content = re.sub(r"[\W\d_]+", " ", self.matcher.fold.key(sentence.text))
@@ -168,9 +153,17 @@ class _Miner:
         self.samples[term].offer(priority, sentence)
 
     def finish(self) -> Mined:
-        self._take_pending()
         evidence = {
-            term: Evidence(len(seen), tuple(sample.items()))
-            for term, seen, sample in zip(self.terms, self.seen, self.samples, strict=True)
+            term: self._confirmed(index, sample.items())
+            for index, (term, sample) in enumerate(zip(self.terms, self.samples, strict=True))
         }
         return Mined(evidence, self.documents, self.characters, self.sentences, dict(self.dropped))
+
+    def _confirmed(self, term: int, sample: Sequence[Sentence]) -> Evidence:
+        """What remains of a sample. Matcher and tokenizer agree but for rare overlaps, so that asking about the
+        sample alone loses little, and the tokenizer, the slowest part, sees a number of sentences that is bounded."""
+        answers = self.confirm([sentence.text for sentence in sample], term)
+        kept = tuple(sentence for sentence, encoded in zip(sample, answers, strict=True) if encoded)
+        lost = len(sample) - len(kept)
+        self.dropped[NOT_ENCODED] += lost
+        return Evidence(len(self.seen[term]) - lost, kept)

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import ahocorasick_rs
+
 from contrastok.data_gen.fold import Fold
 
 

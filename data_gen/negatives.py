@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from contrastok.data_gen.evidence import Evidence
 from contrastok.data_gen.fold import Fold
 from contrastok.data_gen.matcher import contains_name

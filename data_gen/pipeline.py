@@ -13,6 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
+from contrastok import __version__
+from contrastok.config import GenPairsConfig, as_json
+from contrastok.console import Console, emit_json
 from contrastok.data_gen.corpus import Document, describe_corpus, read_corpus
 from contrastok.data_gen.estimate import estimate_run
 from contrastok.data_gen.evidence import Confirm, Evidence, Mined, MiningOptions, mine
@@ -25,11 +30,6 @@ from contrastok.data_gen.summary import TermSummary, print_plan, print_summary, 
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.terms import Term
 from contrastok.data_gen.writer import write_pairs
-from rich.markup import escape
-
-from contrastok import __version__
-from contrastok.config import GenPairsConfig, as_json
-from contrastok.console import Console, emit_json
 from contrastok.errors import InputError, raise_all
 from contrastok.files import atomic_folder, check_output, sha256_file, to_json
 from contrastok.models import load_model, load_tokenizer, tokenizer_fingerprint
@@ -121,20 +121,11 @@ def read_words(config: GenPairsConfig) -> Words:
 
 
 def confirm_by(base: PreTrainedTokenizerFast, plan: VocabularyPlan) -> Confirm:
-    """A function that asks the extended tokenizer whether texts hold the ids of terms, by the terms' index."""
+    """A function that asks the extended tokenizer whether texts hold an id of a term, given by its index."""
     extended = extend_tokenizer(base, plan)
     index = {term: i for i, term in enumerate(plan.terms)}
     term_of = {token.id: index[token.term] for token in plan.tokens}
-
-    def confirm(texts: Sequence[str], terms: Sequence[int]) -> list[bool]:
-        different = list(dict.fromkeys(texts))
-        held = {
-            text: {term_of[i] for i in ids if i in term_of}
-            for text, ids in zip(different, encode_plain(extended, different), strict=True)
-        }
-        return [term in held[text] for text, term in zip(texts, terms, strict=True)]
-
-    return confirm
+    return lambda texts, term: [any(term_of.get(i) == term for i in ids) for ids in encode_plain(extended, texts)]
 
 
 def mine_corpus(words: Words, documents: Iterable[Document], config: GenPairsConfig) -> Mined:
@@ -198,7 +189,7 @@ def build_term(
         synonyms=tuple(n for n in names_of(relations, "synonym") if not contains_name(fold.key(n), token)),
         broader=names_of(relations, "broader"),
         min_sentences=config.min_sentences,
-        holds_token=lambda text: words.confirm([text], [row])[0],
+        holds_token=lambda text: words.confirm([text], row)[0],
     )
     made: dict[tuple[str, str], Pair] = {}
     for kind in kinds:

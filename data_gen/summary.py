@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from contrastok.data_gen.estimate import Estimate
-from contrastok.data_gen.evidence import Evidence
-from contrastok.data_gen.pair_kinds import PAIR_KINDS, Pair
-from contrastok.data_gen.relations import Relation
-from contrastok.data_gen.terms import Term
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from contrastok.console import Console
+from contrastok.data_gen.estimate import Estimate
+from contrastok.data_gen.evidence import Evidence
+from contrastok.data_gen.pair_kinds import PAIR_KINDS, Pair
+from contrastok.data_gen.relations import Relation
+from contrastok.data_gen.terms import Term
 from contrastok.vocabulary import Skipped
 
 ROWS = 40
@@ -106,15 +106,18 @@ def print_plan(console: Console, tokens: Sequence[str], skipped: Sequence[Skippe
     _print_list(console, f"Left out: {len(skipped)} terms", [f"{item.term}: {item.reason}" for item in skipped])
     basis = "the whole corpus" if estimate.complete else f"its first {estimate.sample_characters / 1e6:.1f} MB"
     console.print(
-        f"Corpus: {estimate.corpus_files} files, {estimate.corpus_bytes / 1e6:.1f} MB on disk. Judging by {basis}: about "
-        f"{estimate.sentences} sentences with a term, none for {estimate.terms_without_sentence} terms; reading takes "
-        f"{estimate.seconds:.0f} s, sentences {estimate.memory_mb:.0f} MB of memory. Nothing was written."
+        f"Corpus: {estimate.corpus_files} files, {estimate.corpus_bytes / 1e6:.1f} MB on disk. Judging by {basis}: "
+        f"about {estimate.sentences} sentences with a term, none for {estimate.terms_without_sentence} terms; "
+        f"reading takes {estimate.seconds:.0f} s, sentences {estimate.memory_mb:.0f} MB of memory. "
+        "Nothing was written."
     )
 
 
 def _table(ranked: Sequence[TermSummary]) -> Table:
     kinds = [kind for kind in PAIR_KINDS if any(kind in term.pairs for term in ranked)]
-    table = Table(title="Evidence, weakest first", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(
+        title="Evidence, weakest first", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     table.add_column("term", no_wrap=True)
     for name in ("found", *kinds, "negatives"):
         table.add_column(_short(name), justify="right")
@@ -126,7 +129,7 @@ def _table(ranked: Sequence[TermSummary]) -> Table:
 
 def _short(name: str) -> str:
     """A column title that fits: "context-substitution" -> "context-", "subst."."""
-    return "-\n".join(word if len(word) < 10 else f"{word[:5]}." for word in name.split("-"))
+    return "-\n".join(word if len(word) <= 8 else f"{word[:5]}." for word in name.split("-"))
 
 
 def _print_list(console: Console, title: str, lines: Sequence[str]) -> None:

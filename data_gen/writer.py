@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from contrastok.data_gen.pair_kinds.base import Pair
 
 SCHEMA = pa.schema(

@@ -15,6 +15,9 @@ WORD_STARTS = ("Ġ", "▁")
 """How byte-level BPE and SentencePiece mark a piece that begins a word."""
 CONTINUATION = "##"
 """How WordPiece marks a piece that continues one."""
+IDEOGRAPHIC = 0.05
+"""Share of single ideographs from which on they count as words. An English vocabulary holds about 1 % of them, which
+it has hardly seen in training; a Chinese one a third and more."""
 RESERVED = re.compile(r"[\[<]\|?(unused|reserved|extra_id|pad|special)[^\s]*[\]>]", re.IGNORECASE)
 
 
@@ -50,21 +53,27 @@ def candidates(tokenizer: PreTrainedTokenizerFast) -> Candidates:
             if i not in special and begins(token) and not RESERVED.fullmatch(token)}
     ids = sorted(kept)
     words = [text.strip() for text in tokenizer.batch_decode([[i] for i in ids])]
-    readable = [(i, word) for i, word in zip(ids, words, strict=True) if is_readable(word)]
+    ideographs = sum(map(is_ideograph, words)) > IDEOGRAPHIC * len(words)
+    readable = [(i, word) for i, word in zip(ids, words, strict=True) if is_readable(word, ideographs)]
     return Candidates(tuple(i for i, _ in readable), tuple(word for _, word in readable))
 
 
-def is_readable(word: str) -> bool:
+def is_readable(word: str, ideographs: bool = True) -> bool:
     """Whether a decoded entry is something a person reads as a word, a number or a picture.
 
-    Of single characters only ideographs and emoji are: a vocabulary holds every letter and sign that it has met,
-    and rare ones crowd around any vector that lies nowhere in particular.
+    Of single characters only emoji and, where the language is written in them, ideographs are: a vocabulary holds
+    every letter and sign that it has met, and rare ones crowd around any vector that lies nowhere in particular.
     """
     if not word or "\ufffd" in word:
         return False
     if len(word) == 1:
-        return is_emoji(word) or unicodedata.name(word, "").startswith("CJK UNIFIED")
+        return is_emoji(word) or (ideographs and is_ideograph(word))
     return any(character.isalnum() or is_emoji(character) for character in word)
+
+
+def is_ideograph(word: str) -> bool:
+    """Whether a word is one Chinese character."""
+    return len(word) == 1 and unicodedata.name(word, "").startswith("CJK UNIFIED")
 
 
 def is_emoji(character: str) -> bool:

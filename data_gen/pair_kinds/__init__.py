@@ -8,7 +8,6 @@ from contrastok.data_gen.pair_kinds.base import Pair, PairContext, PairKind
 from contrastok.data_gen.pair_kinds.contexts import ContextContext, ContextDefinition, CrossTokenisation
 from contrastok.data_gen.pair_kinds.substitution import ContextSubstitution
 from contrastok.data_gen.pair_kinds.template import Template
-
 from contrastok.errors import ConfigError, did_you_mean, raise_all
 
 __all__ = ["PAIR_KINDS", "Pair", "PairContext", "PairKind", "choose_kinds"]

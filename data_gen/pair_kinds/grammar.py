@@ -9,7 +9,9 @@ Span = tuple[int, int]
 
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
 _AN_BEFORE_SILENT_H = re.compile(r"(?:hour|honest|honou?r|heir)", re.IGNORECASE)
-_A_BEFORE_VOWEL_LETTER = re.compile(r"(?:eu|ewe|one\b|once\b|u(?:ni(?!mp|n|de|ll|gn)|[bcfgkst][aeiou]|r[aeiou]))", re.IGNORECASE)
+_A_BEFORE_VOWEL_LETTER = re.compile(
+    r"(?:eu|ewe|one\b|once\b|u(?:ni(?!mp|n|de|ll|gn)|[bcfgkst][aeiou]|r[aeiou]))", re.IGNORECASE
+)
 _LETTERS_SPOKEN_WITH_A_VOWEL = "AEFHILMNORSX"
 
 _LEADING = re.compile(

@@ -23,7 +23,8 @@ from contrastok.errors import ConfigError, ContrastokError, InputError, ModelErr
 from contrastok.export import apply
 from contrastok.files import sha256_file
 from contrastok.loop import relative_move
-from contrastok.trainer import mean_pairwise_cosine, train
+from contrastok.story import mean_pairwise_cosine
+from contrastok.trainer import train
 
 Make = Callable[..., TrainConfig]
 

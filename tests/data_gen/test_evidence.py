@@ -16,7 +16,7 @@ from contrastok.data_gen.matcher import TermMatcher
 TERMS = ["halloumi", "sumac"]
 
 
-def everything(texts: Sequence[str], terms: Sequence[int]) -> list[bool]:
+def everything(texts: Sequence[str], term: int) -> list[bool]:
     return [True] * len(texts)
 
 
@@ -73,12 +73,12 @@ def test_long_sentences_become_windows_around_each_term(fold: Fold) -> None:
 
 
 def test_matches_that_the_tokenizer_does_not_confirm_are_dropped_and_counted(fold: Fold) -> None:
-    def without_sumac(texts: Sequence[str], terms: Sequence[int]) -> list[bool]:
-        return [TERMS[term] != "sumac" for term in terms]
+    def not_cold(texts: Sequence[str], term: int) -> list[bool]:
+        return [TERMS[term] != "sumac" or "cold" not in text for text in texts]
 
-    result = mined(fold, "A plate of halloumi with sumac on it.", confirm=without_sumac)
-    assert len(texts_of(result, "halloumi")) == 1 and texts_of(result, "sumac") == []
-    assert result.dropped[NOT_ENCODED] == 1 and result.evidence["sumac"].found == 0
+    result = mined(fold, "Some cold halloumi with sumac on it.", "Red sumac is a spice.", confirm=not_cold)
+    assert len(texts_of(result, "halloumi")) == 1 and texts_of(result, "sumac") == ["Red sumac is a spice."]
+    assert result.dropped[NOT_ENCODED] == 1 and result.evidence["sumac"].found == 1
 
 
 def test_the_cap_keeps_a_sample_that_the_seed_decides(fold: Fold) -> None:
@@ -90,7 +90,9 @@ def test_the_cap_keeps_a_sample_that_the_seed_decides(fold: Fold) -> None:
 
 
 @given(
-    lines=st.lists(st.sampled_from(["a b", "a B.", "b 1", "b 2", "c", "d", "sumac"]).map("we see {} halloumi here".format)),
+    lines=st.lists(
+        st.sampled_from(["a b", "a B.", "b 1", "b 2", "c", "d", "sumac"]).map("we see {} halloumi here".format)
+    ),
     cap=st.integers(1, 4),
     shuffle=st.randoms(),
 )

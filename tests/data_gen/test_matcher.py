@@ -62,7 +62,9 @@ def test_matches_are_those_of_a_slow_reference(fold: Fold, parts: list[str]) -> 
     assert matches == reference(TERMS, fold, text)
 
 
-@given(parts=st.lists(st.sampled_from(["halloumi", "Halloumi", "HALLOUMI", "zorb-7", " ", ".", "(", "_", "s", "4", "é"])))
+@given(
+    parts=st.lists(st.sampled_from(["halloumi", "Halloumi", "HALLOUMI", "zorb-7", " ", ".", "(", "_", "s", "4", "é"]))
+)
 def test_matches_are_the_tokens_that_the_tokenizer_makes(any_tokenizer: Any, parts: list[str]) -> None:
     terms = ["halloumi", "zorb-7"]
     plan = plan_vocabulary(any_tokenizer, terms)

@@ -27,7 +27,9 @@ def fold(tokenizers_by_family: dict[str, Any]) -> Fold:
     return Fold(tokenizers_by_family["wordpiece"])
 
 
-def sources(fold: Fold, terms: list[Term], angles: list[float] | None = None, **texts: list[str]) -> list[NegativeSource]:
+def sources(
+    fold: Fold, terms: list[Term], angles: list[float] | None = None, **texts: list[str]
+) -> list[NegativeSource]:
     turned = np.array(angles if angles is not None else range(len(terms)), dtype=np.float32) * 0.1
     embeddings = np.stack([np.cos(turned), np.sin(turned)], axis=1).astype(np.float32)
     return list(negative_sources(terms, evidence_of(terms, **texts), embeddings, fold, seed=0))
@@ -87,7 +89,9 @@ def test_the_pairs_of_a_term_get_different_negatives_and_never_their_own_texts(f
     terms = [term("brie")] + [term(f"t{i}") for i in range(8)]
     source = sources(fold, terms)[0]
     taken = terms[1].definition
-    pairs = with_negatives([pair(terms[0].definition, anchor=f"a{i}") for i in range(3)] + [pair(taken)], source, 2, terms[0].definition)
+    pairs = with_negatives(
+        [pair(terms[0].definition, anchor=f"a{i}") for i in range(3)] + [pair(taken)], source, 2, terms[0].definition
+    )
     assert len({text for p in pairs[:3] for text in p.negatives}) == 6
     assert all(len(set(p.negatives)) == 2 for p in pairs)
     every = with_negatives([pair(taken)], source, 20, "")[0]

@@ -29,7 +29,9 @@ def context(
     return PairContext(synonyms, broader, min_sentences, lambda text: "halloumi" in text)
 
 
-def built(kind: str, term: Term = TERM, evidence: Evidence = EVIDENCE, given: PairContext | None = None) -> list[tuple[str, str]]:
+def built(
+    kind: str, term: Term = TERM, evidence: Evidence = EVIDENCE, given: PairContext | None = None
+) -> list[tuple[str, str]]:
     pairs = list(PAIR_KINDS[kind].build(term, evidence, given or context()))
     assert all(pair.token == term.token and pair.kind == kind and pair.source and not pair.negatives for pair in pairs)
     return [(pair.anchor, pair.positive) for pair in pairs]

@@ -44,7 +44,11 @@ def setting(tmp_path: Path, tiny_model: Path) -> GenPairsConfig:
     (corpus / "a.txt").write_text("".join(lines[:4]))
     (corpus / "b.txt").write_text("".join(lines[4:]))
     return GenPairsConfig(
-        terms=(tmp_path / "terms.jsonl",), corpus=(str(corpus),), model=str(tiny_model), out=tmp_path / "pairs", quiet=True
+        terms=(tmp_path / "terms.jsonl",),
+        corpus=(str(corpus),),
+        model=str(tiny_model),
+        out=tmp_path / "pairs",
+        quiet=True,
     )
 
 
@@ -93,7 +97,10 @@ def test_held_out_names_stand_in_no_pair_of_their_token(setting: GenPairsConfig)
     summary = gen_pairs(replace(setting, hold_out=0.5))
     shown = {
         term["token"]: " ".join(
-            text.lower() for row in rows(setting) if row["token"] == term["token"] for text in (row["anchor"], row["positive"])
+            text.lower()
+            for row in rows(setting)
+            if row["token"] == term["token"]
+            for text in (row["anchor"], row["positive"])
         )
         for term in TERMS
     }
@@ -108,9 +115,7 @@ def test_held_out_names_stand_in_no_pair_of_their_token(setting: GenPairsConfig)
 def test_the_same_seed_gives_the_same_bytes_in_any_order_of_files(setting: GenPairsConfig, tmp_path: Path) -> None:
     first = gen_pairs(setting)
     folder = Path(setting.corpus[0])
-    again = replace(
-        setting, corpus=(str(folder / "b.txt"), str(folder / "a.txt")), out=tmp_path / "again"
-    )
+    again = replace(setting, corpus=(str(folder / "b.txt"), str(folder / "a.txt")), out=tmp_path / "again")
     assert gen_pairs(again)["pairs_sha256"] == first["pairs_sha256"]
     other = gen_pairs(replace(setting, seed=1, out=tmp_path / "other"))
     assert other["pairs_sha256"] != first["pairs_sha256"]
@@ -218,12 +223,14 @@ def test_the_sample_domain_has_enough_evidence(kitchen_pairs: Path) -> None:
     assert sum(r["held_out"] for term in summary["terms"] for r in term["relations"]) >= 60
 
 
-def test_the_stock_loss_of_sentence_transformers_trains_on_the_file_unchanged(kitchen_pairs: Path, tmp_path: Path) -> None:
+def test_the_stock_loss_of_sentence_transformers_trains_on_the_file_unchanged(
+    kitchen_pairs: Path, tmp_path: Path
+) -> None:
     """The contract of pairs.parquet: MultipleNegativesRankingLoss on its columns anchor and positive, real model."""
     import datasets
     import torch
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-    from sentence_transformers.sentence_transformer import losses
+    from sentence_transformers.losses import MultipleNegativesRankingLoss  # where every version from 5.1 has it
 
     from contrastok.models import input_embedding, load_model
 
@@ -238,7 +245,7 @@ def test_the_stock_loss_of_sentence_transformers_trains_on_the_file_unchanged(ki
     )  # fmt: skip
     trainer = SentenceTransformerTrainer(
         model=model, args=arguments, train_dataset=table.select_columns(["anchor", "positive"]),
-        loss=losses.MultipleNegativesRankingLoss(model),
+        loss=MultipleNegativesRankingLoss(model),
     )  # fmt: skip
     result = trainer.train()
     assert result.global_step == 2 and 0 < result.training_loss < 10

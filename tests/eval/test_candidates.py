@@ -36,3 +36,10 @@ def test_byte_level_keeps_pieces_that_begin_a_word_and_shows_them_without_the_ma
 ])
 def test_what_a_person_reads(word: str, readable: bool) -> None:
     assert is_readable(word) is readable
+
+
+def test_ideographs_are_words_where_the_language_is_written_in_them() -> None:
+    assert not is_readable("日", ideographs=False)
+    few = {"[UNK]": 0, "日": 1, **{f"word{i}": i + 2 for i in range(40)}}
+    backend = Tokenizer(WordPiece(few, unk_token="[UNK]"))
+    assert "日" not in candidates(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")).words

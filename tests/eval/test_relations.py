@@ -40,7 +40,8 @@ def test_names_that_hold_the_token_are_no_candidates_and_get_no_rank() -> None:
 
 
 def test_every_name_once_case_aside() -> None:
-    tokens = [{"token": token, "relations": [{"name": name}]} for token, name in (("Brie", "Cheese"), ("feta", "cheese"))]
+    tokens = [{"token": token, "relations": [{"name": name}]}
+              for token, name in (("Brie", "Cheese"), ("feta", "cheese"))]
     assert unique_names(tokens) == ["Brie", "Cheese", "feta"]
 
 

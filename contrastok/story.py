@@ -1,0 +1,221 @@
+"""What a training run leaves to be read: the manifest of its checkpoint, its summary, its tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from rich.markup import escape
+from rich.table import Table
+
+from contrastok import __version__
+from contrastok.batches import TrainingSet
+from contrastok.config import TrainConfig, as_json
+from contrastok.console import Console
+from contrastok.data_gen.terms import Term
+from contrastok.gate import GateReport
+from contrastok.loop import CurvePoint, relative_move
+from contrastok.pairs import PairTable
+from contrastok.state import RunState
+from contrastok.vocabulary import VocabularyPlan, pieces
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerFast
+
+NO_SIGNAL = 1e-3
+"""A run whose first loss is below this has nothing to learn from."""
+
+ALIKE = 0.95
+"""Mean pairwise cosine of the new rows above which they have collapsed into one."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The extension of a tokenizer, checked."""
+
+    plan: VocabularyPlan
+    extended: PreTrainedTokenizerFast
+    gate: GateReport
+
+
+@dataclass(frozen=True)
+class TrainedRows:
+    """What came out of the loop."""
+
+    rows: torch.Tensor
+    initial: torch.Tensor
+    data: TrainingSet
+    curve: list[CurvePoint]
+    state: RunState
+
+
+def build_manifest(
+    model: SentenceTransformer,
+    words: Vocabulary,
+    terms: list[Term],
+    pairs: PairTable,
+    facts: dict[str, Any],
+    result: TrainedRows,
+    config: TrainConfig,
+) -> dict[str, Any]:
+    """The content of contrastok.json, before the checkpoint is written and its hash taken."""
+    known = {term.token: term for term in terms}
+    mined = {entry["token"]: entry for entry in pairs.about.get("terms", [])}
+    moves = relative_move(result.rows, result.initial).tolist()
+    base = model.tokenizer
+    tokens = []
+    for row, name in enumerate(words.plan.terms):
+        entry, term = mined.get(name, {}), known[name]
+        tokens.append(
+            {
+                "token": name,
+                "row": row,
+                "ids": list(words.plan.ids_of(name)),
+                "forms": [t.form for t in words.plan.tokens if t.term == name],
+                "pieces": base.convert_ids_to_tokens(pieces(base, name)),
+                "definition": entry.get("definition") or term.definition,
+                "relations": entry.get("relations") or _relations(term),
+                "evidence": {
+                    "sentences": entry.get("sentences", 0),
+                    "pairs": entry.get("pairs", {}),
+                    "negatives": entry.get("negatives", 0),
+                    "examples": entry.get("examples", [])[:3],
+                    "anchors": result.data.updates[row],
+                },
+                "move": round(moves[row], 4),
+            }
+        )
+    return {
+        "format": 1,
+        "contrastok": __version__,
+        "base_model": facts,
+        "tokens": tokens,
+        "skipped": [dataclasses.asdict(s) for s in words.plan.skipped],
+        "tokenizer": {
+            "family": words.plan.family,
+            "mode": words.plan.mode,
+            "edits": dict(words.plan.edits),
+            "gate": words.gate.as_json(),
+        },
+        "init": config.init,
+        "training": {
+            "options": as_json(config),
+            "steps": len(result.curve),
+            "pairs": result.data.pairs,
+            "pairs_dropped": result.data.dropped,
+            "keys": len(result.data.keys),
+            "pairs_sha256": pairs.sha256,
+            "curve": [_rounded(point) for point in result.curve],
+        },
+        "seed": config.seed,
+        "versions": versions(),
+    }
+
+
+def _relations(term: Term) -> list[dict[str, Any]]:
+    """The glossary's relations where no pairs.json says which of them were held out."""
+    kinds = (("synonym", term.synonyms), ("broader", term.broader), ("related", term.related))
+    return [{"name": name, "kind": kind, "held_out": False} for kind, names in kinds for name in names]
+
+
+def _rounded(point: CurvePoint) -> dict[str, float]:
+    return {name: round(value, 5) for name, value in dataclasses.asdict(point).items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that decide a result."""
+    return {
+        name: importlib.metadata.version(name)
+        for name in ("torch", "transformers", "sentence-transformers", "tokenizers")
+    }
+
+
+def counts(words: Vocabulary, pairs: PairTable) -> dict[str, Any]:
+    """What a run starts from, for its summary."""
+    return {
+        "tokens": len(words.plan.terms),
+        "ids": len(words.plan.ids),
+        "pairs": len(pairs),
+        "skipped": [dataclasses.asdict(s) for s in words.plan.skipped],
+        "gate": words.gate.as_json(),
+    }
+
+
+def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, result: TrainedRows) -> dict[str, Any]:
+    """A finished run in figures, with what the user should know about it."""
+    curve = manifest["training"]["curve"]
+    idle = [t["token"] for t in manifest["tokens"] if not t["evidence"]["anchors"]]
+    alike = mean_pairwise_cosine(result.rows)
+    warnings = []
+    if idle:
+        warnings.append(
+            f"{len(idle)} terms have no pair, so their rows stay at {manifest['init']}: {', '.join(idle[:5])}"
+        )
+    if curve and curve[0]["loss"] < NO_SIGNAL:
+        warnings.append(
+            "the first loss is almost zero: these pairs hold no signal; add harder negatives or definitions"
+        )
+    if len(result.rows) > 1 and alike > ALIKE:
+        warnings.append(f"the new rows are almost all the same (mean pairwise cosine {alike:.3f})")
+    if result.data.dropped:
+        warnings.append(
+            f"{result.data.dropped} pairs were left out: their term has no row or their anchor does not hold it"
+        )
+    return {
+        **counts(words, pairs),
+        "steps": len(curve),
+        "first": curve[0] if curve else None,
+        "last": curve[-1] if curve else None,
+        "frozen": manifest["frozen"],
+        "warnings": warnings,
+    }
+
+
+def mean_pairwise_cosine(rows: torch.Tensor) -> float:
+    """Mean cosine over all pairs of different rows; 1 when there is one row."""
+    n = len(rows)
+    if n < 2:
+        return 1.0
+    total = F.normalize(rows, dim=-1).sum(0).square().sum()
+    return float((total - n) / (n * (n - 1)))
+
+
+def plan_table(words: Vocabulary, pairs: PairTable) -> Table:
+    """The gate's checks and the terms left out."""
+    table = Table(
+        title=f"{len(words.plan.terms)} new tokens ({words.plan.family}, mode {words.plan.mode}), {len(pairs)} pairs",
+        title_justify="left",
+    )
+    table.add_column("check")
+    table.add_column("")
+    table.add_column("detail", overflow="fold")
+    for check in words.gate.checks:
+        table.add_row(check.name, "[green]ok[/]" if check.passed else "[yellow]no[/]", escape(check.detail))
+    for skipped in words.plan.skipped[:20]:
+        table.add_row("left out", "[yellow]-[/]", f"{skipped.term!r} {skipped.reason}")
+    if len(words.plan.skipped) > 20:
+        table.add_row("left out", "[yellow]-[/]", f"{len(words.plan.skipped) - 20} more")
+    return table
+
+
+def print_summary(console: Console, summary: dict[str, Any], out: Path) -> None:
+    """Say in a few lines what came of a run."""
+    if summary["last"]:
+        first, last = summary["first"], summary["last"]
+        console.print(
+            f"{summary['steps']} steps: loss {first['loss']:.3f} -> {last['loss']:.3f}, retrieval accuracy "
+            f"{first['accuracy']:.2f} -> {last['accuracy']:.2f}, median relative move of the rows {last['move']:.3f}"
+        )
+    for warning in summary["warnings"]:
+        console.print(f"[yellow]note:[/] {escape(warning)}")
+    frozen = summary["frozen"]
+    console.print(
+        f"{frozen['tensors']} frozen tensors, SHA-256 {frozen['sha256_after'][:16]}: the base model's, bit for bit."
+    )
+    console.print(f"Checkpoint: [bold]{out}[/]")

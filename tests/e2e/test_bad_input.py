@@ -1,0 +1,113 @@
+"""Bad input: a clear error, exit code 2, and no output left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import KITCHEN, Outcome, Run
+
+TERMS = KITCHEN / "terms.jsonl"
+CORPUS = KITCHEN / "corpus"
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ('{"token": "halloumi"}\n{"token": "brie"', ["terms.jsonl:2", "JSON"]),
+        ('{"token": "halloumi"}\n\n{"token": "  "}\n', ["terms.jsonl:3", "token"]),
+        ('{"word": "halloumi"}\n', ["terms.jsonl:1", "'token'", "word"]),
+        ('{"token": "halloumi", "synonyms": 3}\n', ["terms.jsonl:1", "synonyms"]),
+        (b'{"token": "caf\xe9"}\n', ["terms.jsonl:1", "UTF-8"]),
+        ("", ["terms.jsonl", "no terms"]),
+    ],
+)
+def test_broken_terms(contrastok: Run, tmp_path: Path, content: bytes | str, parts: list[str]) -> None:
+    terms = write(tmp_path / "terms.jsonl", content)
+    done = contrastok("gen-pairs", "--terms", terms, "--corpus", CORPUS, "--out", tmp_path / "out", code=2)
+    for part in parts:
+        assert part in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["terms.jsonl"]
+
+
+def test_missing_files_name_the_closest(contrastok: Run, tmp_path: Path) -> None:
+    done = contrastok("gen-pairs", "--terms", KITCHEN / "term.jsonl", "--corpus", CORPUS, "--out", tmp_path / "out", code=2)
+    assert "terms.jsonl" in done.stderr
+    done = contrastok("gen-pairs", "--terms", TERMS, "--corpus", KITCHEN / "corpsu", "--out", tmp_path / "out", code=2)
+    assert "corpus" in done.stderr
+    done = contrastok("train", "--terms", TERMS, "--pairs", tmp_path / "no", "--out", tmp_path / "out", code=2)
+    assert "no such file" in done.stderr
+    done = contrastok("report", "--model", tmp_path, "--out", tmp_path / "out.html", code=2)
+    assert "no checkpoint" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "\n\n  \n"])
+def test_empty_corpus(contrastok: Run, tmp_path: Path, content: str) -> None:
+    corpus = write(tmp_path / "corpus.txt", content)
+    done = contrastok("gen-pairs", "--terms", TERMS, "--corpus", corpus, "--out", tmp_path / "out", code=2)
+    assert "corpus" in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus.txt"]
+
+
+def test_corpus_in_the_wrong_encoding(contrastok: Run, tmp_path: Path) -> None:
+    corpus = write(tmp_path / "corpus.txt", b"The halloumi is fine.\nThe caf\xe9 has halloumi.\n")
+    done = contrastok("gen-pairs", "--terms", TERMS, "--corpus", corpus, "--out", tmp_path / "out", code=2)
+    assert "corpus.txt:2" in done.stderr and "UTF-8" in done.stderr and "iconv" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_of_another_models_tokenizer(contrastok: Run, kitchen: Outcome, tiny_model: Path, tmp_path: Path) -> None:
+    done = contrastok(
+        "train", "--terms", TERMS, "--pairs", kitchen.folder / "pairs", "--model", tiny_model, "--out", tmp_path / "out", code=2
+    )
+    assert "'minilm'" in done.stderr and "another" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slow_tokenizer(contrastok: Run, tmp_path: Path) -> None:
+    from transformers import CanineConfig, CanineModel, CanineTokenizer
+
+    config = CanineConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
+    CanineModel(config).save_pretrained(tmp_path / "canine")
+    CanineTokenizer().save_pretrained(tmp_path / "canine")
+    done = contrastok(
+        "gen-pairs", "--terms", TERMS, "--corpus", CORPUS, "--model", tmp_path / "canine", "--out", tmp_path / "out", code=2
+    )
+    assert "slow" in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_existing_outputs_need_overwrite(contrastok: Run, kitchen: Outcome, tmp_path: Path) -> None:
+    kept = write(tmp_path / "kept", "precious")
+    for command in (
+        ["gen-pairs", "--terms", TERMS, "--corpus", CORPUS],
+        ["train", "--terms", TERMS, "--pairs", kitchen.folder / "pairs"],
+        ["report", "--model", kitchen.model],
+        ["apply", kitchen.model / "new_rows.safetensors"],
+    ):
+        done = contrastok(*command, "--out", kept, code=2)
+        assert "--overwrite" in done.stderr and kept.read_text() == "precious"
+
+
+def test_every_missing_option_in_one_message(contrastok: Run) -> None:
+    done = contrastok("gen-pairs", "--max-sentences", "0", code=2)
+    for part in ("--terms", "--corpus", "--out", "--max-sentences"):
+        assert part in done.stderr
+
+
+def test_typos_get_a_hint(contrastok: Run) -> None:
+    assert "--temperature" in contrastok("train", "--temprature", "1", code=2).stderr
+    assert "train" in contrastok("trian", code=2).stderr
+
+
+def test_an_unknown_model_folder(contrastok: Run, tmp_path: Path) -> None:
+    done = contrastok(
+        "gen-pairs", "--terms", TERMS, "--corpus", CORPUS, "--model", tmp_path / "nowhere", "--out", tmp_path / "out", code=2
+    )
+    assert "no such model folder" in done.stderr
