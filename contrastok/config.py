@@ -139,19 +139,19 @@ class TrainConfig(VocabularyOptions, Common):
     """Folder for the checkpoint."""
     init: str = "charlen_mean"
     """Initialiser of the rows: subtoken_mean or charlen_mean."""
-    epochs: int = 8
+    epochs: int = 6
     """Passes over the pairs."""
     batch_size: int = 32
     """Anchors a step."""
     gradient_accumulation: int = 1
     """Batches a step of the optimiser."""
     learning_rate: float | None = None
-    """Adam's step. Default: 0.02 x the per-coordinate standard deviation of the embedding table."""
+    """Adam's step. Default: 0.06 x the per-coordinate standard deviation of the embedding table."""
     temperature: float = 0.05
     """InfoNCE temperature: cosines are divided by it."""
     contrast_weight: float = 1.0
     """Weight of InfoNCE."""
-    distill_weight: float = 1.0
+    distill_weight: float = 5.0
     """Weight of the anchor: 1 - cosine to the frozen model's embedding of the original tokens."""
     bank_size: int = 16384
     """Frozen keys that each anchor is contrasted against in a step (all of them when there are fewer)."""

@@ -72,8 +72,11 @@ def read_corpus(sources: Sequence[str], text_field: str = "text", split: str = "
     for source in _checked(sources):
         try:
             files = _files_of(source)
-            streams += ([partial(reader_for(file, CORPUS_READERS), file, text_field) for file in files]
-                        if files else [_open_dataset(source, text_field, split)])
+            streams += (
+                [partial(reader_for(file, CORPUS_READERS), file, text_field) for file in files]
+                if files
+                else [_open_dataset(source, text_field, split)]
+            )
         except InputError as problem:
             problems.append(problem)
     raise_problems(problems)
@@ -218,20 +221,25 @@ def _documents(records: Iterable[tuple[str, Record | InputError]], text_field: s
             raise _without_field(text_field, record, where)
         value = record[text_field]
         if value is not None and not isinstance(value, str):
-            raise InputError(f"the field {text_field!r} is {json_kind(value)}, not text", where=where,
-                             hint="name the field that holds the text with --text-field")
+            raise InputError(
+                f"the field {text_field!r} is {json_kind(value)}, not text",
+                where=where,
+                hint="name the field that holds the text with --text-field",
+            )
         if value and (text := clean(value).strip()):
             yield Document(text, where)
 
 
 def _without_field(text_field: str, names: Iterable[str], where: str) -> InputError:
-    return InputError(f"no field {text_field!r}", where=where,
-                      hint=f"name one with --text-field; {did_you_mean(text_field, names)}")
+    return InputError(
+        f"no field {text_field!r}", where=where, hint=f"name one with --text-field; {did_you_mean(text_field, names)}"
+    )
 
 
 def _no_dataset(name: str, split: str, error: Exception) -> InputError:
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     close = get_close_matches(name, [entry.name for entry in Path().iterdir()], n=1)
     hint = f"did you mean {close[0]!r}?" if close else "check the name, --split and the network"
-    return InputError(f"no file or folder, and no dataset whose split {split!r} can be read: {reason}",
-                      where=name, hint=hint)
+    return InputError(
+        f"no file or folder, and no dataset whose split {split!r} can be read: {reason}", where=name, hint=hint
+    )

@@ -57,8 +57,14 @@ def read_obo(path: Path) -> Iterator[Term | InputError]:
             continue
         elif stanza.name:
             broader = [names[parent] for parent in stanza.parents if names.get(parent)]
-            yield Term(stanza.name, stanza.definition, synonyms=tuple(stanza.exact), broader=tuple(broader),
-                       related=tuple(stanza.related), source=where)
+            yield Term(
+                stanza.name,
+                stanza.definition,
+                synonyms=tuple(stanza.exact),
+                broader=tuple(broader),
+                related=tuple(stanza.related),
+                source=where,
+            )
         elif stanza.definition or stanza.exact or stanza.related:
             yield InputError(f"the term {stanza.identifier} has no name", where=where)
 
@@ -112,7 +118,11 @@ def _obsolete(stanza: _Stanza, value: str) -> None:
 
 
 _CLAUSES: dict[str, Callable[[_Stanza, str], None]] = {
-    "id": _identifier, "name": _name, "def": _definition, "synonym": _synonym, "is_a": _parent,
+    "id": _identifier,
+    "name": _name,
+    "def": _definition,
+    "synonym": _synonym,
+    "is_a": _parent,
     "is_obsolete": _obsolete,
 }
 

@@ -163,15 +163,23 @@ def _read_ontology(path: Path) -> Iterator[Term | InputError]:
         if isinstance(found, InputError):
             yield found
         else:
-            yield replace(found, synonyms=_unique(found.synonyms, but=found.token),
-                          broader=_unique(found.broader), related=_unique(found.related, but=found.token))
+            yield replace(
+                found,
+                synonyms=_unique(found.synonyms, but=found.token),
+                broader=_unique(found.broader),
+                related=_unique(found.related, but=found.token),
+            )
 
 
 _PLAIN_READERS: dict[str, TermReader] = {
-    ".jsonl": _read_jsonl, ".csv": _read_csv, ".txt": _read_words, ".obo": _read_ontology,
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".txt": _read_words,
+    ".obo": _read_ontology,
 }
 TERM_READERS: dict[str, TermReader] = {
-    **_PLAIN_READERS, **{f"{kind}.gz": reader for kind, reader in _PLAIN_READERS.items()},
+    **_PLAIN_READERS,
+    **{f"{kind}.gz": reader for kind, reader in _PLAIN_READERS.items()},
 }
 
 
@@ -180,21 +188,34 @@ def _parsed(record: Record, where: str) -> Iterator[Term | InputError]:
     if "token" not in record:
         yield _without_token(record, where, "a term without text")
         return
-    problems = [InputError(f"{name}: expected {wanted}, not {found}", where=where)
-                for name, wanted, found in _wrong_types(record)]
+    problems = [
+        InputError(f"{name}: expected {wanted}, not {found}", where=where)
+        for name, wanted, found in _wrong_types(record)
+    ]
     if isinstance(record["token"], str):
         token = _text(record["token"])
         if not token:
             problems.append(InputError("a term without text", where=where, hint="its token is empty"))
         elif "\ufffd" in token:
-            problems.append(InputError(f"the token {token!r} holds what is no character", where=where,
-                                       hint="it was damaged by a wrong conversion of its encoding"))
+            problems.append(
+                InputError(
+                    f"the token {token!r} holds what is no character",
+                    where=where,
+                    hint="it was damaged by a wrong conversion of its encoding",
+                )
+            )
     if problems:
         yield from problems
         return
     synonyms, broader, related = (record.get(name) or () for name in LIST_FIELDS)
-    yield Term(token, _text(record.get("definition") or ""), _unique(synonyms, but=token), _unique(broader),
-               _unique(related, but=token), where)
+    yield Term(
+        token,
+        _text(record.get("definition") or ""),
+        _unique(synonyms, but=token),
+        _unique(broader),
+        _unique(related, but=token),
+        where,
+    )
 
 
 def _wrong_types(record: Record) -> Iterator[tuple[str, str, str]]:

@@ -117,8 +117,15 @@ _CSV_HINT = "a field with a comma, a quote or a line break stands in double quot
 
 def json_kind(value: object) -> str:
     """How JSON names the type of a value, with its article."""
-    names = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list",
-             dict: "an object", type(None): "null"}
+    names = {
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+        type(None): "null",
+    }
     return names.get(type(value), type(value).__name__)
 
 
@@ -155,7 +162,8 @@ def reader_for(path: Path, readers: dict[str, Callable[..., Any]]) -> Callable[.
         return readers[kind]
     raise InputError(
         f"no reader for {kind!r} files" if kind else "no suffix that says what kind of file it is",
-        where=path, hint=f"known: {', '.join(readers)}",
+        where=path,
+        hint=f"known: {', '.join(readers)}",
     )
 
 

@@ -59,11 +59,17 @@ class WordNet:
         if not folder.exists():
             raise missing(folder)
         self._folder = folder
-        parts = {part: name for part, name in PARTS_OF_SPEECH.items()
-                 if (folder / f"data.{name}").is_file() and (folder / f"index.{name}").is_file()}
+        parts = {
+            part: name
+            for part, name in PARTS_OF_SPEECH.items()
+            if (folder / f"data.{name}").is_file() and (folder / f"index.{name}").is_file()
+        }
         if not parts:
-            raise InputError("is no WordNet database", where=folder,
-                             hint="it should hold index.noun, data.noun and so on (Debian: wordnet-base)")
+            raise InputError(
+                "is no WordNet database",
+                where=folder,
+                hint="it should hold index.noun, data.noun and so on (Debian: wordnet-base)",
+            )
         self._indices = {part: _mapped(folder / f"index.{name}") for part, name in parts.items()}
         self._synsets = {part: _mapped(folder / f"data.{name}") for part, name in parts.items()}
 
@@ -98,13 +104,15 @@ class WordNet:
         try:
             return int(fields[6 + int(fields[3])])
         except (ValueError, IndexError):
-            raise InputError(f"no entry of a WordNet index: {line[:40].decode(errors='replace')!r}",
-                             where=self._folder / f"index.{PARTS_OF_SPEECH[part]}") from None
+            raise InputError(
+                f"no entry of a WordNet index: {line[:40].decode(errors='replace')!r}",
+                where=self._folder / f"index.{PARTS_OF_SPEECH[part]}",
+            ) from None
 
     def _synset(self, part: str, offset: int) -> Synset:
         data = self._synsets.get(part, b"")
         end = data.find(b"\n", offset)
-        return self._parsed(data[offset:end if end >= 0 else len(data)], part, offset)
+        return self._parsed(data[offset : end if end >= 0 else len(data)], part, offset)
 
     def _parsed(self, line: bytes, part: str, offset: int) -> Synset:
         try:
@@ -112,8 +120,11 @@ class WordNet:
                 return _parse(line.decode())
         except (ValueError, IndexError):
             pass
-        raise InputError("no synset of a WordNet database starts here", where=self._place(part, offset),
-                         hint="index and data files belong to one version, and are not edited")
+        raise InputError(
+            "no synset of a WordNet database starts here",
+            where=self._place(part, offset),
+            hint="index and data files belong to one version, and are not edited",
+        )
 
     def _place(self, part: str, offset: int) -> str:
         return f"{self._folder / f'data.{PARTS_OF_SPEECH.get(part, part)}'}: byte {offset}"
@@ -128,12 +139,14 @@ class WordNet:
             names = broader if pointer.symbol in _BROADER else related if pointer.symbol in _RELATED else None
             if names is not None and pointer.source in (0, number):
                 lemmas = self._synset(pointer.part, pointer.offset).lemmas
-                linked = lemmas[pointer.target - 1:pointer.target] if pointer.target else lemmas
+                linked = lemmas[pointer.target - 1 : pointer.target] if pointer.target else lemmas
                 names.update(dict.fromkeys(linked))
         return Term(
-            token=word, definition=synset.definition,
+            token=word,
+            definition=synset.definition,
             synonyms=tuple(lemma for lemma in synset.lemmas if lemma.casefold() != own),
-            broader=tuple(broader), related=tuple(name for name in related if name.casefold() != own),
+            broader=tuple(broader),
+            related=tuple(name for name in related if name.casefold() != own),
             source=self._place(part, offset),
         )
 
@@ -153,7 +166,7 @@ def _entries(mapped: mmap.mmap) -> Iterator[tuple[int, bytes]]:
     start = 0
     while start < len(mapped):
         end = mapped.find(b"\n", start) + 1 or len(mapped)
-        if mapped[start:start + 1] != b" ":
+        if mapped[start : start + 1] != b" ":
             yield start, mapped[start:end]
         start = end
 
@@ -183,10 +196,15 @@ def _parse(line: str) -> Synset:
     words_end = 4 + 2 * int(fields[3], 16)
     lemmas = tuple(_MARKER.sub("", word).replace("_", " ") for word in fields[4:words_end:2])
     pointers = tuple(
-        Pointer(fields[at], "a" if fields[at + 2] == "s" else fields[at + 2], int(fields[at + 1]),
-                int(fields[at + 3][:2], 16), int(fields[at + 3][2:], 16))
+        Pointer(
+            fields[at],
+            "a" if fields[at + 2] == "s" else fields[at + 2],
+            int(fields[at + 1]),
+            int(fields[at + 3][:2], 16),
+            int(fields[at + 3][2:], 16),
+        )
         for at in range(words_end + 1, words_end + 1 + 4 * int(fields[words_end]), 4)
     )
     first = _FIRST_EXAMPLE.search(gloss)
-    definition = gloss[:first.start()] if first else gloss
+    definition = gloss[: first.start()] if first else gloss
     return Synset(lemmas, pointers, definition.strip(" ;\n"), tuple(_EXAMPLE.findall(gloss)))

@@ -49,8 +49,11 @@ def candidates(tokenizer: PreTrainedTokenizerFast) -> Candidates:
     vocabulary: Mapping[str, int] = tokenizer.get_vocab()
     special = set(tokenizer.all_special_ids)
     begins = _word_filter(vocabulary)
-    kept = {i: token for token, i in vocabulary.items()
-            if i not in special and begins(token) and not RESERVED.fullmatch(token)}
+    kept = {
+        i: token
+        for token, i in vocabulary.items()
+        if i not in special and begins(token) and not RESERVED.fullmatch(token)
+    }
     ids = sorted(kept)
     words = [text.strip() for text in tokenizer.batch_decode([[i] for i in ids])]
     ideographs = sum(map(is_ideograph, words)) > IDEOGRAPHIC * len(words)

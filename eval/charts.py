@@ -35,16 +35,21 @@ def charts(data: ReportData) -> dict[str, Spec]:
     if data.points:
         found["map"] = map_chart(data.points, data.per_token)
     curve = data.training.get("curve") or []
-    found |= {name: curve_chart(curve, name, title) for name, title in
-              (("loss", "loss"), ("accuracy", "retrieval accuracy in the batch")) if any(name in row for row in curve)}
+    found |= {
+        name: curve_chart(curve, name, title)
+        for name, title in (("loss", "loss"), ("accuracy", "retrieval accuracy in the batch"))
+        if any(name in row for row in curve)
+    }
     return found
 
 
 def map_chart(points: Sequence[MapPoint], tokens: Sequence[TokenReport]) -> Spec:
     """Vocabulary words in grey; each new token as a line from its initial place to a mark coloured by verdict."""
     words, moves = _map_rows(points, {t.token: t for t in tokens})
-    here, start = ({c: alt.Y(f"{c}{suffix}:Q", **PLAIN) if c == "y" else alt.X(f"{c}{suffix}:Q", **PLAIN) for c in "xy"}
-                   for suffix in ("", "0"))
+    here, start = (
+        {c: alt.Y(f"{c}{suffix}:Q", **PLAIN) if c == "y" else alt.X(f"{c}{suffix}:Q", **PLAIN) for c in "xy"}
+        for suffix in ("", "0")
+    )
     order = LABELS[::-1]
     colours = alt.Scale(domain=order, range=[f"var(--{label})" for label in order])
     shapes = alt.Scale(domain=order, range=["circle", "diamond", "triangle-up"])
@@ -54,33 +59,53 @@ def map_chart(points: Sequence[MapPoint], tokens: Sequence[TokenReport]) -> Spec
     grey = alt.Chart(alt.Data(values=words)).encode(**here, tooltip=alt.Tooltip("word:N"))
     new = alt.Chart(alt.Data(values=moves))
     zoom = alt.selection_interval(bind="scales", zoom="wheel![event.ctrlKey || event.shiftKey]")
-    return _spec(alt.layer(
-        grey.mark_circle(size=26, color="var(--faint)", opacity=0.55),
-        grey.transform_filter(labelled).mark_text(fontSize=10, dy=-8, color="var(--muted)").encode(text="label:N"),
-        new.mark_rule(opacity=0.45, strokeDash=[3, 3]).encode(**start, x2="x:Q", y2="y:Q", color=colour),
-        new.mark_point(size=22, strokeWidth=1.2).encode(**start, color=colour, tooltip=tip),
-        new.mark_point(size=85, filled=True, opacity=0.95, cursor="pointer").encode(
-            **here, color=colour, shape=alt.Shape("verdict:N", title=None, scale=shapes), tooltip=tip).add_params(zoom),
-        new.transform_filter(labelled).mark_text(fontSize=11.5, fontWeight=600, dy=-11, color="var(--text)")
-        .encode(**here, text="label:N"),
-    ).properties(height=HEIGHT))
+    return _spec(
+        alt.layer(
+            grey.mark_circle(size=26, color="var(--faint)", opacity=0.55),
+            grey.transform_filter(labelled).mark_text(fontSize=10, dy=-8, color="var(--muted)").encode(text="label:N"),
+            new.mark_rule(opacity=0.45, strokeDash=[3, 3]).encode(**start, x2="x:Q", y2="y:Q", color=colour),
+            new.mark_point(size=22, strokeWidth=1.2).encode(**start, color=colour, tooltip=tip),
+            new.mark_point(size=85, filled=True, opacity=0.95, cursor="pointer")
+            .encode(**here, color=colour, shape=alt.Shape("verdict:N", title=None, scale=shapes), tooltip=tip)
+            .add_params(zoom),
+            new.transform_filter(labelled)
+            .mark_text(fontSize=11.5, fontWeight=600, dy=-11, color="var(--text)")
+            .encode(**here, text="label:N"),
+        ).properties(height=HEIGHT)
+    )
 
 
 def curve_chart(curve: Sequence[Mapping[str, Any]], name: str, title: str) -> Spec:
     """One figure of training over the steps, thinned to what a line can show."""
-    thinned = curve[::max(1, len(curve) // CURVE_POINTS)]
+    thinned = curve[:: max(1, len(curve) // CURVE_POINTS)]
     rows = [{"step": row["step"], "value": row[name]} for row in thinned if row.get(name) is not None]
-    axis = alt.Axis(grid=True, gridColor="var(--line)", domainColor="var(--line)", tickColor="var(--line)",
-                    labelColor="var(--muted)", titleColor="var(--muted)", titleFontWeight="normal")
-    line = alt.Chart(alt.Data(values=rows)).mark_line(color="var(--accent)", strokeWidth=1.6).encode(
-        x=alt.X("step:Q", axis=axis),
-        y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=name == "accuracy")))
+    axis = alt.Axis(
+        grid=True,
+        gridColor="var(--line)",
+        domainColor="var(--line)",
+        tickColor="var(--line)",
+        labelColor="var(--muted)",
+        titleColor="var(--muted)",
+        titleFontWeight="normal",
+    )
+    line = (
+        alt.Chart(alt.Data(values=rows))
+        .mark_line(color="var(--accent)", strokeWidth=1.6)
+        .encode(
+            x=alt.X("step:Q", axis=axis),
+            y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=name == "accuracy")),
+        )
+    )
     return _spec(line.properties(height=170))
 
 
 def _spec(chart: Any) -> Spec:
-    styled = (chart.properties(width="container", background="transparent").configure(font="inherit")
-              .configure_view(stroke=None).configure_legend(labelColor="var(--text)", labelFontSize=12))
+    styled = (
+        chart.properties(width="container", background="transparent")
+        .configure(font="inherit")
+        .configure_view(stroke=None)
+        .configure_legend(labelColor="var(--text)", labelFontSize=12)
+    )
     spec: Spec = styled.to_dict()
     spec.pop("$schema", None)  # an address, and the page shall hold none; the mode is given where it is embedded
     return spec
@@ -94,10 +119,19 @@ def _map_rows(points: Sequence[MapPoint], tokens: Mapping[str, TokenReport]) -> 
     vocabulary = sorted((p for p in points if p.when == "vocabulary"), key=lambda p: -common[p.word])
     readable = _without_overlap([*ends, *vocabulary[:LABELLED_WORDS]], points)
     words = [{"word": p.word, "x": p.x, "y": p.y, "label": p.word if p in readable else ""} for p in vocabulary]
-    moves = [{"token": p.word, "x": p.x, "y": p.y, "x0": start[p.word].x, "y0": start[p.word].y,
-              "verdict": tokens[p.word].verdict, "label": p.word if p in readable else "",
-              **{when: _list(getattr(tokens[p.word].neighborhood(MAP_SPACE), when)) for when in ("before", "after")}}
-             for p in ends]
+    moves = [
+        {
+            "token": p.word,
+            "x": p.x,
+            "y": p.y,
+            "x0": start[p.word].x,
+            "y0": start[p.word].y,
+            "verdict": tokens[p.word].verdict,
+            "label": p.word if p in readable else "",
+            **{when: _list(getattr(tokens[p.word].neighborhood(MAP_SPACE), when)) for when in ("before", "after")},
+        }
+        for p in ends
+    ]
     return words, moves
 
 

@@ -25,15 +25,27 @@ def render(data: ReportData) -> str:
     also escapes `<`. Should anything slip through, the page's content security policy runs only the scripts that
     carry the page's own nonce, and lets nothing reach the network.
     """
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"figure": figure, "count": count, "signed": signed}
     specs = charts(data)
     nonce = hashlib.sha256(json.dumps(as_json(data), sort_keys=True, default=str).encode()).hexdigest()[:32]
     return environment.get_template(TEMPLATE).render(
-        data=data, charts=specs, spaces=SPACES, labels=LABELS, headline=headline(data), statements=statements(data),
+        data=data,
+        charts=specs,
+        spaces=SPACES,
+        labels=LABELS,
+        headline=headline(data),
+        statements=statements(data),
         places={token.token: place for place, token in enumerate(data.per_token)},
-        vega=_vega() if specs else "", nonce=nonce)
+        vega=_vega() if specs else "",
+        nonce=nonce,
+    )
 
 
 def _vega() -> Markup:

@@ -78,8 +78,10 @@ def _inverted_file(rows: Array, seed: int = 0) -> NeighborIndex:
     probes = rows[np.random.default_rng(seed).choice(count, min(100, count), replace=False)]
     recall = _recall(index, rows, probes, k=min(10, count))
     return NeighborIndex(
-        index, f"approximate search over {count:,} rows (FAISS IndexIVFFlat, {index.nprobe} of {cells:,} cells "
-               f"searched, recall@10 {recall:.3f} on {len(probes)} rows)")
+        index,
+        f"approximate search over {count:,} rows (FAISS IndexIVFFlat, {index.nprobe} of {cells:,} cells "
+        f"searched, recall@10 {recall:.3f} on {len(probes)} rows)",
+    )
 
 
 def _recall(index: Any, rows: Array, probes: Array, k: int) -> float:

@@ -20,8 +20,9 @@ AROUND = 4
 """Neighbours that each token brings to the map, before and after."""
 
 
-def make_map(space: Space, terms: Sequence[str], tsne_up_to: int = TSNE_UP_TO,
-             seed: int = 0) -> tuple[tuple[MapPoint, ...], str]:
+def make_map(
+    space: Space, terms: Sequence[str], tsne_up_to: int = TSNE_UP_TO, seed: int = 0
+) -> tuple[tuple[MapPoint, ...], str]:
     """Points of the map and one line that says how it was laid out.
 
     Args:
@@ -37,8 +38,10 @@ def make_map(space: Space, terms: Sequence[str], tsne_up_to: int = TSNE_UP_TO,
     flat, method = layout(np.concatenate([space.vectors[around], before, after]), tsne_up_to, seed)
     labels = [(space.words[i], "vocabulary") for i in around]
     labels += [(terms[i], when) for when in ("before", "after") for i in shown]
-    points = tuple(MapPoint(word, when, float(x), float(y))  # type: ignore[arg-type]
-                   for (word, when), (x, y) in zip(labels, flat, strict=True))
+    points = tuple(
+        MapPoint(word, when, float(x), float(y))  # type: ignore[arg-type]
+        for (word, when), (x, y) in zip(labels, flat, strict=True)
+    )
     some = "" if len(shown) == len(terms) else f"; {len(shown):,} of the {len(terms):,} new tokens"
     return points, f"{method} over {len(points):,} points{some}"
 

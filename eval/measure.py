@@ -80,11 +80,23 @@ def measure(checkpoint: Checkpoint, k: int, seed: int, console: Console) -> Repo
         definition = _definition_ranks(tokens, row, glossary, spaces["encoded"])
         lengths = _lengths(checkpoint, row, row_norm)
         verdict = judge(_signals(token, relations, definition, hoods[-1], lengths["norm_z"], lonely))
-        reports.append(TokenReport(
-            token=token["token"], verdict=verdict.label, reason=verdict.reason, basis=verdict.basis,
-            ids=tuple(token["ids"]), pieces=tuple(token["pieces"]),
-            definition=token["definition"], definition_ranks=definition, relations=relations, neighbors=hoods,
-            move=token["move"], evidence=_evidence(token), **lengths))
+        reports.append(
+            TokenReport(
+                token=token["token"],
+                verdict=verdict.label,
+                reason=verdict.reason,
+                basis=verdict.basis,
+                ids=tuple(token["ids"]),
+                pieces=tuple(token["pieces"]),
+                definition=token["definition"],
+                definition_ranks=definition,
+                relations=relations,
+                neighbors=hoods,
+                move=token["move"],
+                evidence=_evidence(token),
+                **lengths,
+            )
+        )
     points, method = make_map(spaces["encoded"], terms, seed=seed)
     return _assemble(checkpoint, reports, spaces["encoded"], row_norm, points, method, seed)
 
@@ -105,8 +117,13 @@ def untouched_encoder(checkpoint: Checkpoint, console: Console) -> FrozenEncoder
     return FrozenEncoder(checkpoint.model, checkpoint.base_tokenizer, cache=False, console=console)
 
 
-def all_spaces(checkpoint: Checkpoint, tokens: Sequence[Mapping[str, Any]], words: Candidates, vectors: Array,
-               frozen: FrozenEncoder) -> dict[str, Space]:
+def all_spaces(
+    checkpoint: Checkpoint,
+    tokens: Sequence[Mapping[str, Any]],
+    words: Candidates,
+    vectors: Array,
+    frozen: FrozenEncoder,
+) -> dict[str, Space]:
     """The vocabulary's words (`vectors`: their rows, `[V, d]`) and the new tokens in every space."""
     isolated = [[token["ids"][0]] for token in tokens]
     trained = FrozenEncoder(checkpoint.model, checkpoint.tokenizer, cache=False)
@@ -116,9 +133,11 @@ def all_spaces(checkpoint: Checkpoint, tokens: Sequence[Mapping[str, Any]], word
     encoded = frozen.encode_ids([[i] for i in words.ids], "Encoding the vocabulary")
     mean = vectors.mean(axis=0)
     row_vectors = (vectors, checkpoint.initial_rows, checkpoint.rows)
-    built = [make_space("rows", words.words, *row_vectors),
-             make_space("rows-centred", words.words, *row_vectors, mean=mean),
-             make_space("encoded", words.words, encoded, before, after)]
+    built = [
+        make_space("rows", words.words, *row_vectors),
+        make_space("rows-centred", words.words, *row_vectors, mean=mean),
+        make_space("encoded", words.words, encoded, before, after),
+    ]
     return {space.name: space for space in built}
 
 
@@ -132,8 +151,9 @@ def encode_glossary(tokens: Sequence[Mapping[str, Any]], frozen: FrozenEncoder) 
     return Glossary(positions, vectors, split, definitions)
 
 
-def _relations(token: Mapping[str, Any], row: int, glossary: Glossary, spaces: Mapping[str, Space],
-               words: Mapping[str, int]) -> tuple[Relation, ...]:
+def _relations(
+    token: Mapping[str, Any], row: int, glossary: Glossary, spaces: Mapping[str, Space], words: Mapping[str, int]
+) -> tuple[Relation, ...]:
     encoded, rows = spaces["encoded"], spaces["rows-centred"]
     views = _views(encoded, row) | {"split_word": glossary.split[row]}
     return token_relations(token, glossary.names, glossary.name_vectors, views, words, rows.vectors, _views(rows, row))
@@ -143,8 +163,9 @@ def _views(space: Space, row: int) -> dict[str, Array]:
     return {"initial": space.before[row], "trained": space.after[row]}
 
 
-def _definition_ranks(tokens: Sequence[Mapping[str, Any]], row: int, glossary: Glossary,
-                      encoded: Space) -> Ranks | None:
+def _definition_ranks(
+    tokens: Sequence[Mapping[str, Any]], row: int, glossary: Glossary, encoded: Space
+) -> Ranks | None:
     """Rank of a token's own definition among all definitions; None where it has none."""
     views = _views(encoded, row) | {"split_word": glossary.split[row]}
     undefined = np.array([not token["definition"] for token in tokens])
@@ -156,14 +177,25 @@ def _lengths(checkpoint: Checkpoint, row: int, row_norm: Mapping[str, float]) ->
     return {"norm": norm, "norm_initial": initial, "norm_z": (norm - row_norm["mean"]) / max(row_norm["std"], 1e-12)}
 
 
-def _signals(token: Mapping[str, Any], relations: Sequence[Relation], definition: Ranks | None,
-             encoded: Neighborhood, norm_z: float, lonely: float) -> Signals:
+def _signals(
+    token: Mapping[str, Any],
+    relations: Sequence[Relation],
+    definition: Ranks | None,
+    encoded: Neighborhood,
+    norm_z: float,
+    lonely: float,
+) -> Signals:
     related = {relation.name.casefold() for relation in relations}
     return Signals(
-        held_out=best_standing(relations, held_out=True), seen=best_standing(relations, held_out=False),
+        held_out=best_standing(relations, held_out=True),
+        seen=best_standing(relations, held_out=False),
         definition=Standing(Basis("its definition", "definitions", definition)) if definition else None,
-        nearest=encoded.after[0].cosine if encoded.after else 1.0, lonely_below=lonely, norm_z=norm_z,
-        sentences=token["evidence"]["sentences"], twin=_twin(encoded.others, related))
+        nearest=encoded.after[0].cosine if encoded.after else 1.0,
+        lonely_below=lonely,
+        norm_z=norm_z,
+        sentences=token["evidence"]["sentences"],
+        twin=_twin(encoded.others, related),
+    )
 
 
 def _twin(others: Sequence[Neighbor], related: set[str]) -> Neighbor | None:
@@ -176,27 +208,53 @@ def _evidence(token: Mapping[str, Any]) -> Evidence:
     return Evidence(found["sentences"], dict(found["pairs"]), found["negatives"], tuple(found.get("examples", ())))
 
 
-def _assemble(checkpoint: Checkpoint, reports: Sequence[TokenReport], encoded: Space, row_norm: Mapping[str, float],
-              points: Sequence[MapPoint], method: str, seed: int) -> ReportData:
+def _assemble(
+    checkpoint: Checkpoint,
+    reports: Sequence[TokenReport],
+    encoded: Space,
+    row_norm: Mapping[str, float],
+    points: Sequence[MapPoint],
+    method: str,
+    seed: int,
+) -> ReportData:
     manifest = checkpoint.manifest
     counts = Counter(report.verdict for report in reports)
     worst_first = sorted(reports, key=lambda r: (LABELS.index(r.verdict), -_worst(r), r.token))
     return ReportData(
-        model=str(checkpoint.path), base_model=manifest["base_model"], tokens=len(reports),
+        model=str(checkpoint.path),
+        base_model=manifest["base_model"],
+        tokens=len(reports),
         verdicts={label: counts[label] for label in reversed(LABELS)},
-        relations=_figures(reports, "glossary", seed), vocabulary_relations=_figures(reports, "vocabulary", seed),
+        relations=_figures(reports, "glossary", seed),
+        vocabulary_relations=_figures(reports, "vocabulary", seed),
         index=encoded.index.description,
         candidates=f"{len(encoded.words):,} whole words of the vocabulary can be neighbours; special and unused "
-                   "entries, single letters and marks, and pieces that only continue a word are left out.",
-        row_norm=row_norm, per_token=tuple(worst_first), points=tuple(points), map_method=method,
-        frozen=manifest["frozen"], gate=manifest["tokenizer"]["gate"], training=manifest["training"],
-        init=manifest["init"], seed=manifest["seed"], versions=manifest["versions"], skipped=tuple(manifest["skipped"]))
+        "entries, single letters and marks, and pieces that only continue a word are left out.",
+        row_norm=row_norm,
+        per_token=tuple(worst_first),
+        points=tuple(points),
+        map_method=method,
+        frozen=manifest["frozen"],
+        gate=manifest["tokenizer"]["gate"],
+        training=manifest["training"],
+        init=manifest["init"],
+        seed=manifest["seed"],
+        versions=manifest["versions"],
+        skipped=tuple(manifest["skipped"]),
+    )
 
 
 def _figures(reports: Sequence[TokenReport], space: str, seed: int) -> dict[str, Any]:
-    return {group: summarise([[getattr(relation, space) for relation in report.relations
-                               if relation.held_out or group == "all"] for report in reports], seed)
-            for group in ("held_out", "all")}
+    return {
+        group: summarise(
+            [
+                [getattr(relation, space) for relation in report.relations if relation.held_out or group == "all"]
+                for report in reports
+            ],
+            seed,
+        )
+        for group in ("held_out", "all")
+    }
 
 
 def _worst(report: TokenReport) -> float:

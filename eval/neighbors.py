@@ -41,8 +41,16 @@ class Space:
     index: NeighborIndex
 
 
-def make_space(name: str, words: Sequence[str], vectors: Array, before: Array, after: Array, *,
-               mean: Array | None = None, exact_up_to: int = EXACT_UP_TO) -> Space:
+def make_space(
+    name: str,
+    words: Sequence[str],
+    vectors: Array,
+    before: Array,
+    after: Array,
+    *,
+    mean: Array | None = None,
+    exact_up_to: int = EXACT_UP_TO,
+) -> Space:
     """A space from plain arrays; `mean` (`[d]`) is taken off every vector first."""
     shift = np.zeros(vectors.shape[1], dtype=np.float32) if mean is None else mean
     unit_vectors = unit(vectors - shift)
@@ -77,5 +85,7 @@ def typical_nearest(space: Space, quantile: float, sample: int = 500) -> float:
 
 
 def _named(found: tuple[Array, np.ndarray], words: Sequence[str]) -> list[tuple[Neighbor, ...]]:
-    return [tuple(Neighbor(words[p], float(c)) for c, p in zip(values, places, strict=True) if p >= 0)
-            for values, places in zip(*found, strict=True)]
+    return [
+        tuple(Neighbor(words[p], float(c)) for c, p in zip(values, places, strict=True) if p >= 0)
+        for values, places in zip(*found, strict=True)
+    ]

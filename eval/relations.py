@@ -41,8 +41,9 @@ def filtered_rank(scores: npt.NDArray[np.floating[Any]], right: int, aside: npt.
     return 1 + int(np.sum((scores > scores[right]) & ~aside))
 
 
-def rank_all(views: Mapping[str, Array], candidates: Array, right: Sequence[int],
-             left_out: npt.NDArray[np.bool_]) -> list[Ranks | None]:
+def rank_all(
+    views: Mapping[str, Array], candidates: Array, right: Sequence[int], left_out: npt.NDArray[np.bool_]
+) -> list[Ranks | None]:
     """Ranks of several right answers of one token.
 
     Args:
@@ -55,13 +56,20 @@ def rank_all(views: Mapping[str, Array], candidates: Array, right: Sequence[int]
     aside = left_out.copy()
     aside[list(right)] = True
     of = int(np.sum(~aside)) + 1
-    return [None if left_out[place] else Ranks(of, **{v: filtered_rank(s, place, aside) for v, s in scores.items()})
-            for place in right]
+    return [
+        None if left_out[place] else Ranks(of, **{v: filtered_rank(s, place, aside) for v, s in scores.items()})
+        for place in right
+    ]
 
 
 def token_relations(
-    token: Mapping[str, Any], names: Mapping[str, int], name_vectors: Array, views: Mapping[str, Array],
-    words: Mapping[str, int], word_vectors: Array, row_views: Mapping[str, Array],
+    token: Mapping[str, Any],
+    names: Mapping[str, int],
+    name_vectors: Array,
+    views: Mapping[str, Array],
+    words: Mapping[str, int],
+    word_vectors: Array,
+    row_views: Mapping[str, Array],
 ) -> tuple[Relation, ...]:
     """The related words of one token with their ranks in both spaces.
 
@@ -79,11 +87,14 @@ def token_relations(
     holds_token = np.array([own in name for name in names], dtype=bool)
     glossary = rank_all(views, name_vectors, [names[r["name"].casefold()] for r in related], holds_token)
     single = [_position(words, r["name"]) for r in related]
-    ranked = iter(rank_all(row_views, word_vectors, [p for p in single if p is not None],
-                           np.zeros(len(word_vectors), dtype=bool)))
+    ranked = iter(
+        rank_all(row_views, word_vectors, [p for p in single if p is not None], np.zeros(len(word_vectors), dtype=bool))
+    )
     vocabulary = [None if place is None else next(ranked) for place in single]
-    return tuple(Relation(r["name"], r["kind"], bool(r["held_out"]), g, v)
-                 for r, g, v in zip(related, glossary, vocabulary, strict=True))
+    return tuple(
+        Relation(r["name"], r["kind"], bool(r["held_out"]), g, v)
+        for r, g, v in zip(related, glossary, vocabulary, strict=True)
+    )
 
 
 def figures(ranks: Sequence[int]) -> dict[str, float | None]:
@@ -91,8 +102,12 @@ def figures(ranks: Sequence[int]) -> dict[str, float | None]:
     if not ranks:
         return {"mrr": None, "hit@10": None, "median_rank": None, "count": 0}
     array = np.asarray(ranks, dtype=float)
-    return {"mrr": float(np.mean(1 / array)), "hit@10": float(np.mean(array <= HIT)),
-            "median_rank": float(np.median(array)), "count": len(array)}
+    return {
+        "mrr": float(np.mean(1 / array)),
+        "hit@10": float(np.mean(array <= HIT)),
+        "median_rank": float(np.median(array)),
+        "count": len(array),
+    }
 
 
 def chance(sizes: Sequence[int]) -> dict[str, float | None]:
@@ -101,8 +116,12 @@ def chance(sizes: Sequence[int]) -> dict[str, float | None]:
         return figures([])
     array = np.asarray(sizes, dtype=float)
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, max(sizes) + 1))])
-    return {"mrr": float(np.mean(harmonic[list(sizes)] / array)), "hit@10": float(np.mean(np.minimum(HIT / array, 1))),
-            "median_rank": float(np.median((array + 1) / 2)), "count": len(sizes)}
+    return {
+        "mrr": float(np.mean(harmonic[list(sizes)] / array)),
+        "hit@10": float(np.mean(np.minimum(HIT / array, 1))),
+        "median_rank": float(np.median((array + 1) / 2)),
+        "count": len(sizes),
+    }
 
 
 def mrr_change(tokens: Sequence[Sequence[tuple[int, int]]], seed: int = 0) -> dict[str, float | None]:
@@ -132,13 +151,17 @@ def summarise(per_token: Sequence[Iterable[Ranks | None]], seed: int = 0) -> dic
     """
     groups = [[r for r in ranks if r is not None] for ranks in per_token]
     flat = [r for group in groups for r in group]
-    result = {"initial": figures([r.initial for r in flat]), "trained": figures([r.trained for r in flat]),
-              "chance": chance([r.of for r in flat])}
+    result = {
+        "initial": figures([r.initial for r in flat]),
+        "trained": figures([r.trained for r in flat]),
+        "chance": chance([r.of for r in flat]),
+    }
     result["change"] = mrr_change([[(r.initial, r.trained) for r in g] for g in groups], seed)
     if flat and all(r.split_word is not None for r in flat):
         result["split_word"] = figures([r.split_word for r in flat if r.split_word is not None])
         result["change_from_split_word"] = mrr_change(
-            [[(r.split_word, r.trained) for r in g if r.split_word is not None] for g in groups], seed)
+            [[(r.split_word, r.trained) for r in g if r.split_word is not None] for g in groups], seed
+        )
     return result
 
 

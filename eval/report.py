@@ -62,15 +62,22 @@ def _plan(config: ReportConfig, checkpoint: Checkpoint, console: Console) -> dic
     from contrastok.eval.relations import unique_names
 
     tokens = checkpoint.manifest["tokens"]
-    counts = {"tokens": len(tokens), "vocabulary_words": len(candidates(checkpoint.base_tokenizer).ids),
-              "glossary_names": len(unique_names(tokens)),
-              "relations": sum(len(token["relations"]) for token in tokens),
-              "held_out_relations": sum(r["held_out"] for token in tokens for r in token["relations"])}
+    counts = {
+        "tokens": len(tokens),
+        "vocabulary_words": len(candidates(checkpoint.base_tokenizer).ids),
+        "glossary_names": len(unique_names(tokens)),
+        "relations": sum(len(token["relations"]) for token in tokens),
+        "held_out_relations": sum(r["held_out"] for token in tokens for r in token["relations"]),
+    }
     sequences = counts["vocabulary_words"] + counts["glossary_names"] + 3 * counts["tokens"]
     seconds = round(sequences / SEQUENCES_A_SECOND)
-    console.print(f"[bold]{counts['tokens']:,}[/bold] new tokens against {counts['vocabulary_words']:,} vocabulary "
-                  f"words, {counts['glossary_names']:,} glossary names, {counts['relations']:,} relations "
-                  f"({counts['held_out_relations']:,} held out)")
-    console.print(f"about {seconds:,} s of encoding on two CPU cores; "
-                  f"{'no page (--out is missing)' if config.out is None else f'the page would be {config.out}'}")
+    console.print(
+        f"[bold]{counts['tokens']:,}[/bold] new tokens against {counts['vocabulary_words']:,} vocabulary "
+        f"words, {counts['glossary_names']:,} glossary names, {counts['relations']:,} relations "
+        f"({counts['held_out_relations']:,} held out)"
+    )
+    console.print(
+        f"about {seconds:,} s of encoding on two CPU cores; "
+        f"{'no page (--out is missing)' if config.out is None else f'the page would be {config.out}'}"
+    )
     return {"dry_run": True, **counts, "estimated_seconds": seconds}

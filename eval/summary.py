@@ -41,31 +41,43 @@ def statements(data: ReportData) -> list[Statement]:
 def headline(data: ReportData) -> str:
     """How many tokens landed where."""
     near, unclear, far = (data.verdicts.get(label, 0) for label in ("near", "unclear", "far"))
-    return (f"{near:,} of {data.tokens:,} new {_plural(data.tokens, 'token')} landed near "
-            f"{'its' if data.tokens == 1 else 'their'} meaning, {unclear:,} {_plural(unclear, 'is', 'are')} unclear, "
-            f"{far:,} {_plural(far, 'is', 'are')} far from it")
+    return (
+        f"{near:,} of {data.tokens:,} new {_plural(data.tokens, 'token')} landed near "
+        f"{'its' if data.tokens == 1 else 'their'} meaning, {unclear:,} {_plural(unclear, 'is', 'are')} unclear, "
+        f"{far:,} {_plural(far, 'is', 'are')} far from it"
+    )
 
 
 def _relations(data: ReportData) -> Iterator[Statement]:
     held = data.relations.get("held_out", {})
     count = int(held.get("trained", {}).get("count", 0) or 0)
     if not count:
-        yield Statement("bad", "No related word was held out, so nothing here shows that the tokens mean more than "
-                               "what they were trained on. Use gen-pairs with --hold-out above 0.")
+        yield Statement(
+            "bad",
+            "No related word was held out, so nothing here shows that the tokens mean more than "
+            "what they were trained on. Use gen-pairs with --hold-out above 0.",
+        )
         return
     before, after = held["initial"]["mrr"], held["trained"]["mrr"]
     figures = f"the mean reciprocal rank went from {before:.3f} (initial rows) to {after:.3f} (trained rows)"
     of = f"On the {count:,} related {_plural(count, 'word')} that training never saw"
     tone, _ = _direction(held["change"])
-    yield Statement(tone, {
-        "good": f"Training helped. {of}, {figures}",
-        "plain": f"Training did not measurably improve the rows. {of}, {figures}",
-        "bad": f"Training made the rows worse. {of}, {figures}",
-    }[tone] + f"; {_interval(held['change'])}.")
+    yield Statement(
+        tone,
+        {
+            "good": f"Training helped. {of}, {figures}",
+            "plain": f"Training did not measurably improve the rows. {of}, {figures}",
+            "bad": f"Training made the rows worse. {of}, {figures}",
+        }[tone]
+        + f"; {_interval(held['change'])}.",
+    )
     if "split_word" in held:
         tone, verb = _direction(held["change_from_split_word"])
-        yield Statement(tone, f"The untouched model, which splits the words, gets {held['split_word']['mrr']:.3f} "
-                              f"there: the new tokens are {verb} ({_interval(held['change_from_split_word'])}).")
+        yield Statement(
+            tone,
+            f"The untouched model, which splits the words, gets {held['split_word']['mrr']:.3f} "
+            f"there: the new tokens are {verb} ({_interval(held['change_from_split_word'])}).",
+        )
 
 
 def _direction(change: Mapping[str, float]) -> tuple[Literal["good", "bad", "plain"], str]:
@@ -88,20 +100,27 @@ def _attention(data: ReportData) -> Iterator[Statement]:
         if tokens:
             yield Statement("bad", text, tuple(tokens[:NAMED]), max(0, len(tokens) - NAMED))
     if data.skipped:
-        yield Statement("plain", f"{len(data.skipped):,} {_plural(len(data.skipped), 'term')} did not become "
-                                 f"{_plural(len(data.skipped), 'a token', 'tokens')}: "
-                                 f"{_some([s['term'] for s in data.skipped])}.")
+        yield Statement(
+            "plain",
+            f"{len(data.skipped):,} {_plural(len(data.skipped), 'term')} did not become "
+            f"{_plural(len(data.skipped), 'a token', 'tokens')}: "
+            f"{_some([s['term'] for s in data.skipped])}.",
+        )
 
 
 def _frozen(data: ReportData) -> Iterator[Statement]:
     if not data.frozen:
         return
     if data.frozen.get("sha256_before") == data.frozen.get("sha256_after"):
-        yield Statement("good", f"Everything else is the same to the bit: the SHA-256 over all "
-                                f"{data.frozen.get('tensors', 0):,} frozen tensors did not change.")
+        yield Statement(
+            "good",
+            f"Everything else is the same to the bit: the SHA-256 over all "
+            f"{data.frozen.get('tensors', 0):,} frozen tensors did not change.",
+        )
     else:
-        yield Statement("bad", "The frozen weights changed during training: their SHA-256 differs. "
-                               "Do not use this checkpoint.")
+        yield Statement(
+            "bad", "The frozen weights changed during training: their SHA-256 differs. Do not use this checkpoint."
+        )
 
 
 def _gate(data: ReportData) -> Iterator[Statement]:

@@ -20,8 +20,16 @@ WORDS = 4
 def token_table(data: ReportData) -> Table:
     """One line a token, worst first."""
     table = Table(title=_title(data), title_justify="left", title_style="", box=None, pad_edge=False, expand=True)
-    for name, ratio in (("token", 4), ("verdict", None), ("pieces", 4), ("before", 5), ("after", 6),
-                        ("judged by", 4), ("rank", None), ("sent.", None)):
+    for name, ratio in (
+        ("token", 4),
+        ("verdict", None),
+        ("pieces", 4),
+        ("before", 5),
+        ("after", 6),
+        ("judged by", 4),
+        ("rank", None),
+        ("sent.", None),
+    ):
         table.add_column(name, ratio=ratio, no_wrap=True, justify="right" if name in ("rank", "sent.") else "left")
     for token in data.per_token[:ROWS]:
         table.add_row(*_cells(token))
@@ -43,10 +51,16 @@ def _title(data: ReportData) -> str:
 
 def _cells(token: TokenReport) -> Sequence[Text | str]:
     hood, basis = token.neighborhood(MAP_SPACE), token.basis
-    return (Text(token.token, style="bold"), Text(token.verdict, style=STYLES[token.verdict]),
-            Text(" ".join(token.pieces), style="dim"), Text(_words(hood.before), style="dim"), Text(_words(hood.after)),
-            Text(basis.name if basis else "-"),
-            f"{basis.ranks.initial:,} -> {basis.ranks.trained:,}" if basis else "-", f"{token.evidence.sentences:,}")
+    return (
+        Text(token.token, style="bold"),
+        Text(token.verdict, style=STYLES[token.verdict]),
+        Text(" ".join(token.pieces), style="dim"),
+        Text(_words(hood.before), style="dim"),
+        Text(_words(hood.after)),
+        Text(basis.name if basis else "-"),
+        f"{basis.ranks.initial:,} -> {basis.ranks.trained:,}" if basis else "-",
+        f"{token.evidence.sentences:,}",
+    )
 
 
 def _words(neighbors: Sequence[Neighbor]) -> str:

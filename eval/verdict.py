@@ -56,8 +56,10 @@ class Standing:
         mark = "held-out " if self.basis.held_out else ""
         before = "as before training" if ranks.initial == ranks.trained else f"{ranks.initial:,} before training"
         odds = f"{self.chance:.0%}" if self.chance >= 0.01 else "under 1%"
-        return (f"{mark}{self.basis.name} ranks {ranks.trained:,} of {ranks.of:,} {self.basis.among} "
-                f"({before}; by chance {odds})")
+        return (
+            f"{mark}{self.basis.name} ranks {ranks.trained:,} of {ranks.of:,} {self.basis.among} "
+            f"({before}; by chance {odds})"
+        )
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,10 @@ def best_standing(relations: Sequence[Relation], held_out: bool) -> Standing | N
     they exist for names of several words too.
     """
     chosen = [r for r in relations if r.held_out is held_out]
-    found = [[Basis(repr(r.name), among, ranks, held_out) for r in chosen if (ranks := getattr(r, space))]
-             for space, among in (("glossary", "glossary names"), ("vocabulary", "vocabulary words"))]
+    found = [
+        [Basis(repr(r.name), among, ranks, held_out) for r in chosen if (ranks := getattr(r, space))]
+        for space, among in (("glossary", "glossary names"), ("vocabulary", "vocabulary words"))
+    ]
     best = [Standing(min(bases, key=lambda b: b.ranks.trained), len(bases)) for bases in found if bases]
     return min(best, key=lambda standing: not standing.landed, default=None)
 

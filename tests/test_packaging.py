@@ -42,7 +42,9 @@ def test_public_names_load() -> None:
 
 
 def test_the_top_level_is_the_fixed_one() -> None:
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.splitlines()
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.splitlines()
     allowed = {
         "pyproject.toml", "README.md", "contrastok", "kernels", "tests", "data_gen", "eval", "benchmarks", "docs", "examples",
         ".ci", "Makefile", "LICENSE", ".gitignore", "CHANGELOG.md", "CONTRIBUTING.md",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from contrastok.data_gen.pair_kinds.base import Pair, PairContext, PairKind
 from contrastok.data_gen.pair_kinds.contexts import ContextContext, ContextDefinition, CrossTokenisation
+from contrastok.data_gen.pair_kinds.isolated import Isolated
 from contrastok.data_gen.pair_kinds.substitution import ContextSubstitution
 from contrastok.data_gen.pair_kinds.template import Template
 from contrastok.errors import ConfigError, did_you_mean, raise_all
@@ -14,7 +15,14 @@ __all__ = ["PAIR_KINDS", "Pair", "PairContext", "PairKind", "choose_kinds"]
 
 PAIR_KINDS: dict[str, PairKind] = {
     kind.name: kind
-    for kind in (ContextDefinition(), ContextContext(), ContextSubstitution(), CrossTokenisation(), Template())
+    for kind in (
+        ContextDefinition(),
+        ContextContext(),
+        ContextSubstitution(),
+        CrossTokenisation(),
+        Isolated(),
+        Template(),
+    )
 }
 
 

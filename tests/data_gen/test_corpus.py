@@ -45,8 +45,12 @@ def refused(*sources: str, **options: str) -> str:
 
 @pytest.mark.parametrize("name", ["a.txt", "a.TXT.gz"])
 def test_lines_of_text_are_documents_and_hard_wrapped_ones_are_joined(tmp_path: Path, name: str) -> None:
-    source = written(tmp_path, name, "\ufeffHalloumi is a cheese\r\nthat one can\ngrill. \nit squeaks.\n\n"
-                                     "A title\n\nbelow it.\nShe said \u201cno.\u201d\nand left\nHe stayed")
+    source = written(
+        tmp_path,
+        name,
+        "\ufeffHalloumi is a cheese\r\nthat one can\ngrill. \nit squeaks.\n\n"
+        "A title\n\nbelow it.\nShe said \u201cno.\u201d\nand left\nHe stayed",
+    )
     assert list(read_corpus([source])) == [
         Document("Halloumi is a cheese that one can grill.", f"{source}:1"),
         Document("it squeaks.", f"{source}:4"),
@@ -76,7 +80,8 @@ def test_json_lines_without_the_empty_ones(tmp_path: Path, name: str) -> None:
 def test_csv_rows_with_line_breaks(tmp_path: Path) -> None:
     source = written(tmp_path, "a.csv", 'id,body\n1,"one, and\nmore"\n2,\n3,three\n')
     assert list(read_corpus([source], text_field="body")) == [
-        Document("one, and\nmore", f"{source}:2"), Document("three", f"{source}:5"),
+        Document("one, and\nmore", f"{source}:2"),
+        Document("three", f"{source}:5"),
     ]
 
 
@@ -106,19 +111,30 @@ def test_describe_counts_files_and_bytes_without_reading_them(tmp_path: Path) ->
         describe_corpus([str(tmp_path / "c.txt")])
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("a.txt", b"fine.\ncaf\xe9", "2: is not UTF-8 text (byte 0xe9 at position 4 of the line)\n  -> convert it"),
-    ("a.jsonl", b'{"text": "a"}\n{"text": \n', "2: unreadable JSON at column 9: Expecting value"),
-    ("a.jsonl", b'{"text": "a"}\n"b"\n', "2: expected a JSON object, not text"),
-    ("a.jsonl", b'{"text": "a"}\n{"txt": "b", "id": 1}\n', "2: no field 'text'\n  -> name one with --text-field; did"),
-    ("a.jsonl", b'{"answer": "b", "id": 1}\n', "1: no field 'text'\n  -> name one with --text-field; valid: answer"),
-    ("a.jsonl", b'{"text": ["b"]}\n', "1: the field 'text' is a list, not text"),
-    ("a.csv", b"id,text\n1\n", "2: no field 'text'"),
-    ("a.csv", b"id,text\n1,a,b\n", "2: 3 fields where the header has 2"),
-    ("a.csv", b'id,text\n1,"a\n', "2: unreadable CSV: unexpected end of data"),
-    ("a.txt.gz", None, " cannot be read ("),
-    ("a.parquet", None, " cannot be read ("),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"fine.\ncaf\xe9", "2: is not UTF-8 text (byte 0xe9 at position 4 of the line)\n  -> convert it"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": \n', "2: unreadable JSON at column 9: Expecting value"),
+        ("a.jsonl", b'{"text": "a"}\n"b"\n', "2: expected a JSON object, not text"),
+        (
+            "a.jsonl",
+            b'{"text": "a"}\n{"txt": "b", "id": 1}\n',
+            "2: no field 'text'\n  -> name one with --text-field; did",
+        ),
+        (
+            "a.jsonl",
+            b'{"answer": "b", "id": 1}\n',
+            "1: no field 'text'\n  -> name one with --text-field; valid: answer",
+        ),
+        ("a.jsonl", b'{"text": ["b"]}\n', "1: the field 'text' is a list, not text"),
+        ("a.csv", b"id,text\n1\n", "2: no field 'text'"),
+        ("a.csv", b"id,text\n1,a,b\n", "2: 3 fields where the header has 2"),
+        ("a.csv", b'id,text\n1,"a\n', "2: unreadable CSV: unexpected end of data"),
+        ("a.txt.gz", None, " cannot be read ("),
+        ("a.parquet", None, " cannot be read ("),
+    ],
+)
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
     source = written(tmp_path, name, content or b"")
     if content is None:
@@ -203,9 +219,14 @@ def test_characters_that_are_none_are_replaced(tmp_path: Path) -> None:
     assert texts(written(tmp_path, "a.csv", b"text\na\x00b\n")) == ["a\ufffdb"]
 
 
-@pytest.mark.parametrize(("name", "head", "tail"), [
-    ("a.txt", "", ""), ("a.jsonl", '{"text": "', '"}'), ("a.csv", "text\n", ""),
-])
+@pytest.mark.parametrize(
+    ("name", "head", "tail"),
+    [
+        ("a.txt", "", ""),
+        ("a.jsonl", '{"text": "', '"}'),
+        ("a.csv", "text\n", ""),
+    ],
+)
 def test_lines_of_ten_megabytes(tmp_path: Path, name: str, head: str, tail: str) -> None:
     (text,) = texts(written(tmp_path, name, head + "word " * 2_000_000 + "end" + tail))
     assert len(text) == 10_000_003
@@ -258,7 +279,9 @@ def test_documents_come_back_as_they_were_written(tmp_path_factory: pytest.TempP
 @pytest.mark.parametrize("kind", list(CORPUS_READERS))
 @given(content=st.binary() | st.text('{}[]":,\\nul text\n\r\t\x00PAR1').map(str.encode))
 def test_arbitrary_bytes_give_documents_or_an_input_error(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, content: bytes,
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    content: bytes,
 ) -> None:
     source = written(tmp_path_factory.mktemp("bytes"), f"a{kind}", content)
     try:

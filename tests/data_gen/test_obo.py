@@ -28,16 +28,23 @@ def messages(path: Path) -> list[str]:
 def test_every_clause_that_is_used_is_read_and_the_rest_left_out() -> None:
     assert list(read_obo(CHEESES)) == [
         Term(
-            "halloumi", 'A "squeaky" cheese ! fried, not melted (from Cyprus).', synonyms=("hellim",),
-            broader=("brined cheese",), related=("grilling cheese", "squeak"), source=f"{CHEESES}:4",
+            "halloumi",
+            'A "squeaky" cheese ! fried, not melted (from Cyprus).',
+            synonyms=("hellim",),
+            broader=("brined cheese",),
+            related=("grilling cheese", "squeak"),
+            source=f"{CHEESES}:4",
         ),
         Term("brined cheese", source=f"{CHEESES}:19"),
     ]
 
 
 def test_problems_name_the_line_and_the_term(tmp_path: Path) -> None:
-    path = written(tmp_path, '[Term]\nid: A:1\nname: x\ndef: no quotes\nsynonym: "open EXACT []\n\n'
-                             '[Term]\nname: y\n\n[Term]\nid: A:3\ndef: "z" []\n')
+    path = written(
+        tmp_path,
+        '[Term]\nid: A:1\nname: x\ndef: no quotes\nsynonym: "open EXACT []\n\n'
+        '[Term]\nname: y\n\n[Term]\nid: A:3\ndef: "z" []\n',
+    )
     assert messages(path) == [
         f"{path}:4: def of A:1: expected text in double quotes, not 'no quotes'",
         f"{path}:5: synonym of A:1: expected text in double quotes, not '\"open EXACT []'",

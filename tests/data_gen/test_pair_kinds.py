@@ -69,6 +69,13 @@ def test_cross_tokenisation_is_the_same_text_twice() -> None:
     assert built("cross-tokenisation") == [(text, text) for text in TEXTS]
 
 
+def test_isolated_terms_meet_everything_the_glossary_says() -> None:
+    assert built("isolated") == [("halloumi", TERM.definition), ("halloumi", "grilling cheese"), ("halloumi", "cheese")]
+    assert built("isolated", Term("halloumi"), given=context(synonyms=(), broader=())) == []
+    refused = PairContext(TERM.synonyms, TERM.broader, 0, lambda text: text != "halloumi")
+    assert built("isolated", given=refused) == []
+
+
 def test_templates_are_for_terms_with_few_sentences_only() -> None:
     assert built("template", given=context(min_sentences=3)) == []
     pairs = built("template", given=context(min_sentences=4))

@@ -32,11 +32,18 @@ def refused(*paths: Path) -> str:
 
 
 def test_jsonl_with_all_fields_nulls_and_unknown_keys(tmp_path: Path) -> None:
-    path = written(tmp_path, "a.jsonl", "\n".join([
-        '{"token": " halloumi ", "definition": "a  brined\\ncheese", "synonyms": ["hellim", "", "hellim", "halloumi"],'
-        ' "broader": ["cheese"], "related": null, "colour": "white"}',
-        "", '{"token": "feta"}',
-    ]))
+    path = written(
+        tmp_path,
+        "a.jsonl",
+        "\n".join(
+            [
+                '{"token": " halloumi ", "definition": "a  brined\\ncheese", "synonyms": ["hellim", "", "hellim", "halloumi"],'
+                ' "broader": ["cheese"], "related": null, "colour": "white"}',
+                "",
+                '{"token": "feta"}',
+            ]
+        ),
+    )
     assert read_terms([path]) == [
         Term("halloumi", "a brined cheese", ("hellim",), ("cheese",), (), f"{path}:1"),
         Term("feta", source=f"{path}:3"),
@@ -63,17 +70,24 @@ def test_word_list_and_ontology(tmp_path: Path) -> None:
 
 def test_the_same_token_in_two_files_is_joined_in_order(tmp_path: Path) -> None:
     first = written(tmp_path, "a.jsonl", '{"token": "feta", "synonyms": ["x", "y"]}\n{"token": "Feta"}')
-    second = written(tmp_path, "b.jsonl", '{"token": "feta", "definition": "d", "synonyms": ["z", "x"]}\n'
-                                          '{"token": "feta", "definition": "later"}')
+    second = written(
+        tmp_path,
+        "b.jsonl",
+        '{"token": "feta", "definition": "d", "synonyms": ["z", "x"]}\n{"token": "feta", "definition": "later"}',
+    )
     assert read_terms([first, second]) == [
-        Term("feta", "d", ("x", "y", "z"), source=f"{first}:1"), Term("Feta", source=f"{first}:2"),
+        Term("feta", "d", ("x", "y", "z"), source=f"{first}:1"),
+        Term("Feta", source=f"{first}:2"),
     ]
 
 
 def test_a_glossary_fills_only_what_is_missing(tmp_path: Path) -> None:
     terms = written(tmp_path, "a.jsonl", '{"token": "Hellim", "broader": ["food"]}\n{"token": "unknown"}')
-    glossary = written(tmp_path, "b.jsonl", '{"token": "halloumi", "definition": "d", "synonyms": ["hellim", "h"],'
-                                            ' "broader": ["cheese"]}')
+    glossary = written(
+        tmp_path,
+        "b.jsonl",
+        '{"token": "halloumi", "definition": "d", "synonyms": ["hellim", "h"], "broader": ["cheese"]}',
+    )
     later = written(tmp_path, "c.jsonl", '{"token": "hellim", "definition": "other", "related": ["grill"]}')
     assert read_terms([terms], glossary=[glossary, later]) == [
         Term("Hellim", "d", ("halloumi", "h"), ("food",), ("grill",), f"{terms}:1"),
@@ -82,8 +96,11 @@ def test_a_glossary_fills_only_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_an_entry_of_the_word_itself_goes_before_one_that_has_it_as_a_synonym(tmp_path: Path) -> None:
-    glossary = written(tmp_path, "b.jsonl", '{"token": "a", "definition": "of a", "synonyms": ["b"]}\n'
-                                            '{"token": "B", "definition": "of b"}')
+    glossary = written(
+        tmp_path,
+        "b.jsonl",
+        '{"token": "a", "definition": "of a", "synonyms": ["b"]}\n{"token": "B", "definition": "of b"}',
+    )
     (term,) = read_terms([written(tmp_path, "a.txt", "b")], glossary=[glossary])
     assert term.definition == "of b"
 
@@ -95,33 +112,42 @@ def test_a_wordnet_folder_is_a_glossary(tmp_path: Path) -> None:
         read_terms([tmp_path / "a.txt"], glossary=[tmp_path])
 
 
-@pytest.mark.parametrize(("line", "message"), [
-    ('{"token": "a"', "2: unreadable JSON at column 14: Expecting ',' delimiter"),
-    ("[" * 100_000, "2: unreadable JSON: "),
-    ("1" * 5_000, "2: unreadable JSON: Exceeds the limit"),
-    ('["a"]', "2: expected a JSON object, not a list"),
-    ('{"token": ""}', "2: a term without text\n  -> its token is empty"),
-    ('{"token": null}', "2: token: expected a string, not null"),
-    ('{"token": "\\ud800"}', "2: the token '\ufffd' holds what is no character"),
-    ('{"definition": "d"}', "2: a term without text\n  -> each term needs the field 'token'"),
-    ('{"Word": "d"}', "2: a term without text\n  -> rename the field 'Word' to 'token'"),
-    ('{"tokn": "d"}', "2: a term without text\n  -> rename the field 'tokn' to 'token'"),
-    ('{"token": "a", "definition": ["d"]}', "2: definition: expected a string, not a list"),
-    ('{"token": "a", "synonyms": "b"}', "2: synonyms: expected a list of strings, not text"),
-    ('{"token": "a", "related": ["b", 1]}', "2: related: expected a list of strings, not one with a number in it"),
-])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"token": "a"', "2: unreadable JSON at column 14: Expecting ',' delimiter"),
+        ("[" * 100_000, "2: unreadable JSON: "),
+        ("1" * 5_000, "2: unreadable JSON: Exceeds the limit"),
+        ('["a"]', "2: expected a JSON object, not a list"),
+        ('{"token": ""}', "2: a term without text\n  -> its token is empty"),
+        ('{"token": null}', "2: token: expected a string, not null"),
+        ('{"token": "\\ud800"}', "2: the token '\ufffd' holds what is no character"),
+        ('{"definition": "d"}', "2: a term without text\n  -> each term needs the field 'token'"),
+        ('{"Word": "d"}', "2: a term without text\n  -> rename the field 'Word' to 'token'"),
+        ('{"tokn": "d"}', "2: a term without text\n  -> rename the field 'tokn' to 'token'"),
+        ('{"token": "a", "definition": ["d"]}', "2: definition: expected a string, not a list"),
+        ('{"token": "a", "synonyms": "b"}', "2: synonyms: expected a list of strings, not text"),
+        ('{"token": "a", "related": ["b", 1]}', "2: related: expected a list of strings, not one with a number in it"),
+    ],
+)
 def test_each_problem_of_a_json_line(tmp_path: Path, line: str, message: str) -> None:
     path = written(tmp_path, "a.jsonl", f'{{"token": "fine"}}\n{line}\n')
     assert f"{path}:{message}" in refused(path)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("name,definition\na,b\nc,d\n", "1: a header without the column 'token'\n  -> rename the field 'name' to 'token'"),
-    ("token,definition\na,b,c\n", "2: 3 fields where the header has 2\n  -> a field with a comma"),
-    ('token\n"a\n', "2: unreadable CSV: unexpected end of data"),
-    ('token\n"a"b\n', "2: unreadable CSV: "),
-    ("token,broader\n ,b\n", "2: a term without text"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "name,definition\na,b\nc,d\n",
+            "1: a header without the column 'token'\n  -> rename the field 'name' to 'token'",
+        ),
+        ("token,definition\na,b,c\n", "2: 3 fields where the header has 2\n  -> a field with a comma"),
+        ('token\n"a\n', "2: unreadable CSV: unexpected end of data"),
+        ('token\n"a"b\n', "2: unreadable CSV: "),
+        ("token,broader\n ,b\n", "2: a term without text"),
+    ],
+)
 def test_each_problem_of_a_csv_row(tmp_path: Path, text: str, message: str) -> None:
     path = written(tmp_path, "a.csv", text)
     assert f"{path}:{message}" in refused(path)
@@ -129,8 +155,10 @@ def test_each_problem_of_a_csv_row(tmp_path: Path, text: str, message: str) -> N
 
 def test_wrong_encoding_names_the_line_and_the_way_out(tmp_path: Path) -> None:
     path = written(tmp_path, "a.txt", "fine\ncaf\u00e9\n".encode("latin-1"))
-    assert refused(path) == (f"{path}:2: is not UTF-8 text (byte 0xe9 at position 4 of the line)\n"
-                             f"  -> convert it, for example: iconv -f WINDOWS-1252 -t UTF-8 {path} > converted.txt")
+    assert refused(path) == (
+        f"{path}:2: is not UTF-8 text (byte 0xe9 at position 4 of the line)\n"
+        f"  -> convert it, for example: iconv -f WINDOWS-1252 -t UTF-8 {path} > converted.txt"
+    )
     assert "iconv -f UTF-16" in refused(written(tmp_path, "b.csv", "token\na".encode("utf-16")))
     packed = written(tmp_path, "c.txt.gz", b"\xe9")
     assert f"gunzip -c {packed} | iconv -f WINDOWS-1252 -t UTF-8 > converted.txt" in refused(packed)
@@ -140,7 +168,8 @@ def test_files_that_are_missing_empty_unknown_or_broken(tmp_path: Path) -> None:
     real = written(tmp_path, "terms.jsonl", "\n")
     assert refused(real) == f"{real}: holds no terms"
     assert refused(tmp_path / "term.jsonl") == (
-        f"{tmp_path / 'term.jsonl'}: no such file or folder\n  -> did you mean {str(real)!r}?")
+        f"{tmp_path / 'term.jsonl'}: no such file or folder\n  -> did you mean {str(real)!r}?"
+    )
     assert "there is no folder" in refused(tmp_path / "no" / "a.txt")
     assert "is a folder where a file is expected" in refused(tmp_path)
     odd = written(tmp_path, "a.docx", "a")
@@ -186,11 +215,15 @@ def test_the_published_disease_terms_need_one_field_renamed(tmp_path: Path) -> N
 
 
 WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_characters="|\ufffd"), min_size=1).filter(
-    lambda text: text == " ".join(text.split()))
+    lambda text: text == " ".join(text.split())
+)
 TERMS = st.builds(
-    lambda token, definition, names: Term(token, definition, *(tuple(dict.fromkeys(n for n in group if n != token))
-                                                               for group in names)),
-    WORDS, st.just("") | WORDS, st.tuples(*[st.lists(WORDS, max_size=3)] * len(LIST_FIELDS)),
+    lambda token, definition, names: Term(
+        token, definition, *(tuple(dict.fromkeys(n for n in group if n != token)) for group in names)
+    ),
+    WORDS,
+    st.just("") | WORDS,
+    st.tuples(*[st.lists(WORDS, max_size=3)] * len(LIST_FIELDS)),
 )
 GLOSSARIES = st.lists(TERMS, min_size=1, max_size=5, unique_by=lambda term: term.token)
 
@@ -210,7 +243,10 @@ def as_csv(path: Path, terms: list[Term]) -> None:
 @pytest.mark.parametrize(("suffix", "write"), [(".jsonl", as_jsonl), (".csv", as_csv)])
 @given(terms=GLOSSARIES)
 def test_terms_come_back_as_they_were_written(
-    tmp_path_factory: pytest.TempPathFactory, suffix: str, write: object, terms: list[Term],
+    tmp_path_factory: pytest.TempPathFactory,
+    suffix: str,
+    write: object,
+    terms: list[Term],
 ) -> None:
     path = tmp_path_factory.mktemp("terms") / f"a{suffix}"
     assert callable(write)
@@ -221,7 +257,9 @@ def test_terms_come_back_as_they_were_written(
 @pytest.mark.parametrize("kind", list(TERM_READERS))
 @given(content=st.binary() | st.text('{}[]":,\\nul token|defidsynom_a[Term]\n\r\t\x00\u2028').map(str.encode))
 def test_arbitrary_bytes_give_terms_or_an_input_error(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, content: bytes,
+    tmp_path_factory: pytest.TempPathFactory,
+    kind: str,
+    content: bytes,
 ) -> None:
     path = written(tmp_path_factory.mktemp("bytes"), f"a{kind}", content)
     try:

@@ -78,7 +78,8 @@ def test_any_text_can_be_looked_up(tiny: WordNet, text: str) -> None:
 def test_synsets_keep_their_examples(tiny: WordNet) -> None:
     examples = [synset.examples for synset in tiny.synsets() if synset.examples]
     assert examples == [
-        ("a slice of cheese", "they sell cheese; and bread"), ("pickled in brine", "brined cheese keeps"),
+        ("a slice of cheese", "they sell cheese; and bread"),
+        ("pickled in brine", "brined cheese keeps"),
     ]
 
 

@@ -50,7 +50,18 @@ class Outcome:
 
 def run_all(run: Run, folder: Path, gen: Sequence[object], train: Sequence[object], terms: Path) -> Outcome:
     run("gen-pairs", "--terms", terms, *gen, "--out", folder / "pairs", "--json", folder / "pairs.json")
-    run("train", "--terms", terms, "--pairs", folder / "pairs", *train, "--out", folder / "model", "--json", folder / "train.json")
+    run(
+        "train",
+        "--terms",
+        terms,
+        "--pairs",
+        folder / "pairs",
+        *train,
+        "--out",
+        folder / "model",
+        "--json",
+        folder / "train.json",
+    )
     run("report", "--model", folder / "model", "--out", folder / "report.html", "--json", folder / "report.json")
     read = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("pairs", "train", "report")}
     return Outcome(folder, **read)

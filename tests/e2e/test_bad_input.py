@@ -37,7 +37,9 @@ def test_broken_terms(contrastok: Run, tmp_path: Path, content: bytes | str, par
 
 
 def test_missing_files_name_the_closest(contrastok: Run, tmp_path: Path) -> None:
-    done = contrastok("gen-pairs", "--terms", KITCHEN / "term.jsonl", "--corpus", CORPUS, "--out", tmp_path / "out", code=2)
+    done = contrastok(
+        "gen-pairs", "--terms", KITCHEN / "term.jsonl", "--corpus", CORPUS, "--out", tmp_path / "out", code=2
+    )
     assert "terms.jsonl" in done.stderr
     done = contrastok("gen-pairs", "--terms", TERMS, "--corpus", KITCHEN / "corpsu", "--out", tmp_path / "out", code=2)
     assert "corpus" in done.stderr
@@ -65,7 +67,16 @@ def test_corpus_in_the_wrong_encoding(contrastok: Run, tmp_path: Path) -> None:
 
 def test_pairs_of_another_models_tokenizer(contrastok: Run, kitchen: Outcome, tiny_model: Path, tmp_path: Path) -> None:
     done = contrastok(
-        "train", "--terms", TERMS, "--pairs", kitchen.folder / "pairs", "--model", tiny_model, "--out", tmp_path / "out", code=2
+        "train",
+        "--terms",
+        TERMS,
+        "--pairs",
+        kitchen.folder / "pairs",
+        "--model",
+        tiny_model,
+        "--out",
+        tmp_path / "out",
+        code=2,
     )
     assert "'minilm'" in done.stderr and "another" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -78,7 +89,16 @@ def test_a_slow_tokenizer(contrastok: Run, tmp_path: Path) -> None:
     CanineModel(config).save_pretrained(tmp_path / "canine")
     CanineTokenizer().save_pretrained(tmp_path / "canine")
     done = contrastok(
-        "gen-pairs", "--terms", TERMS, "--corpus", CORPUS, "--model", tmp_path / "canine", "--out", tmp_path / "out", code=2
+        "gen-pairs",
+        "--terms",
+        TERMS,
+        "--corpus",
+        CORPUS,
+        "--model",
+        tmp_path / "canine",
+        "--out",
+        tmp_path / "out",
+        code=2,
     )
     assert "slow" in done.stderr and not (tmp_path / "out").exists()
 
@@ -108,6 +128,15 @@ def test_typos_get_a_hint(contrastok: Run) -> None:
 
 def test_an_unknown_model_folder(contrastok: Run, tmp_path: Path) -> None:
     done = contrastok(
-        "gen-pairs", "--terms", TERMS, "--corpus", CORPUS, "--model", tmp_path / "nowhere", "--out", tmp_path / "out", code=2
+        "gen-pairs",
+        "--terms",
+        TERMS,
+        "--corpus",
+        CORPUS,
+        "--model",
+        tmp_path / "nowhere",
+        "--out",
+        tmp_path / "out",
+        code=2,
     )
     assert "no such model folder" in done.stderr

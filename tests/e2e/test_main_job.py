@@ -80,7 +80,9 @@ def test_apply_rebuilds_the_checkpoint(kitchen: Outcome, contrastok: Run, tmp_pa
 
 
 def test_gen_pairs_again_gives_the_same_bytes(kitchen: Outcome, contrastok: Run, tmp_path: Path) -> None:
-    contrastok("gen-pairs", "--terms", KITCHEN / "terms.jsonl", "--corpus", KITCHEN / "corpus", "--out", tmp_path / "pairs")
+    contrastok(
+        "gen-pairs", "--terms", KITCHEN / "terms.jsonl", "--corpus", KITCHEN / "corpus", "--out", tmp_path / "pairs"
+    )
     for name in ("pairs.parquet", "pairs.json"):
         assert sha256_file(tmp_path / "pairs" / name) == sha256_file(kitchen.folder / "pairs" / name)
 

@@ -29,11 +29,22 @@ def test_byte_level_keeps_pieces_that_begin_a_word_and_shows_them_without_the_ma
     assert found.positions() == {"cheese": 0, "Cheese": 1, "été": 2}
 
 
-@pytest.mark.parametrize(("word", "readable"), [
-    ("cheese", True), ("c-3", True), ("\U0001f9c0", True), ("日", True),
-    ("x", False), ("7", False), ("!", False), ("--", False),
-    ("\u093f", False), ("", False), ("ca\ufffd", False),
-])
+@pytest.mark.parametrize(
+    ("word", "readable"),
+    [
+        ("cheese", True),
+        ("c-3", True),
+        ("\U0001f9c0", True),
+        ("日", True),
+        ("x", False),
+        ("7", False),
+        ("!", False),
+        ("--", False),
+        ("\u093f", False),
+        ("", False),
+        ("ca\ufffd", False),
+    ],
+)
 def test_what_a_person_reads(word: str, readable: bool) -> None:
     assert is_readable(word) is readable
 

@@ -114,11 +114,26 @@ def test_a_browser_draws_it_without_an_error(data: ReportData, tmp_path: Path) -
         pytest.skip("no chromium")
     (tmp_path / "report.html").write_text(render(data), encoding="utf-8")
     done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-         "--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom",
-         (tmp_path / "report.html").as_uri() + "#t0"],
-        capture_output=True, text=True, timeout=120, check=True)
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            (tmp_path / "report.html").as_uri() + "#t0",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     assert "CONSOLE" not in done.stderr, done.stderr
     assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 3
     assert 'aria-expanded="true"' in done.stdout

@@ -18,7 +18,7 @@ def test_exact_search_equals_numpy(n: int, d: int, k: int, seed: int) -> None:
     rows, queries = _vectors(n, d, seed), _vectors(5, d, seed + 1)
     cosines, positions = build(rows).search(queries, k)
     truth = unit(queries) @ unit(rows).T
-    order = np.argsort(-truth, axis=1)[:, :min(k, n)]
+    order = np.argsort(-truth, axis=1)[:, : min(k, n)]
     assert positions.shape == (5, min(k, n))
     np.testing.assert_allclose(cosines, np.take_along_axis(truth, order, axis=1), atol=1e-5)
     np.testing.assert_allclose(np.take_along_axis(truth, positions, axis=1), cosines, atol=1e-5)

@@ -27,8 +27,13 @@ def test_ties_do_not_push_the_right_answer_down() -> None:
 
 
 def test_names_that_hold_the_token_are_no_candidates_and_get_no_rank() -> None:
-    token = {"token": "Brie", "relations": [{"name": "brie de Meaux", "kind": "synonym", "held_out": False},
-                                            {"name": "Cheese", "kind": "broader", "held_out": True}]}
+    token = {
+        "token": "Brie",
+        "relations": [
+            {"name": "brie de Meaux", "kind": "synonym", "held_out": False},
+            {"name": "Cheese", "kind": "broader", "held_out": True},
+        ],
+    }
     names = {"brie": 0, "brie de meaux": 1, "cheese": 2, "bread": 3}
     views = {"initial": E[3], "trained": E[2], "split_word": E[0]}
     row_views = {"initial": E[3], "trained": E[2]}
@@ -40,14 +45,19 @@ def test_names_that_hold_the_token_are_no_candidates_and_get_no_rank() -> None:
 
 
 def test_every_name_once_case_aside() -> None:
-    tokens = [{"token": token, "relations": [{"name": name}]}
-              for token, name in (("Brie", "Cheese"), ("feta", "cheese"))]
+    tokens = [
+        {"token": token, "relations": [{"name": name}]} for token, name in (("Brie", "Cheese"), ("feta", "cheese"))
+    ]
     assert unique_names(tokens) == ["Brie", "Cheese", "feta"]
 
 
 def test_figures() -> None:
-    assert figures([1, 2, 100]) == {"mrr": pytest.approx((1 + 0.5 + 0.01) / 3), "hit@10": pytest.approx(2 / 3),
-                                    "median_rank": 2, "count": 3}
+    assert figures([1, 2, 100]) == {
+        "mrr": pytest.approx((1 + 0.5 + 0.01) / 3),
+        "hit@10": pytest.approx(2 / 3),
+        "median_rank": 2,
+        "count": 3,
+    }
     assert figures([]) == {"mrr": None, "hit@10": None, "median_rank": None, "count": 0}
 
 

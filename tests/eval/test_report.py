@@ -32,18 +32,34 @@ def _checkpoint(base: Path, out: Path) -> Path:
     places = words.positions()
     rows = torch.stack([table[words.ids[places[COPIED[term]]]] for term in plan.terms])
     initial = torch.stack([table[pieces(tokenizer, term)].mean(0) for term in plan.terms])
-    tokens = [{
-        "token": term, "row": row, "ids": list(plan.ids_of(term)), "forms": [term], "pieces": [],
-        "definition": f"a kind of {COPIED[term]}",
-        "relations": [{"name": COPIED[term], "kind": "broader", "held_out": True},
-                      {"name": f"{term} of old", "kind": "synonym", "held_out": False}],
-        "evidence": {"sentences": row, "pairs": {}, "negatives": 0, "examples": []}, "move": 0.5,
-    } for row, term in enumerate(plan.terms)]
+    tokens = [
+        {
+            "token": term,
+            "row": row,
+            "ids": list(plan.ids_of(term)),
+            "forms": [term],
+            "pieces": [],
+            "definition": f"a kind of {COPIED[term]}",
+            "relations": [
+                {"name": COPIED[term], "kind": "broader", "held_out": True},
+                {"name": f"{term} of old", "kind": "synonym", "held_out": False},
+            ],
+            "evidence": {"sentences": row, "pairs": {}, "negatives": 0, "examples": []},
+            "move": 0.5,
+        }
+        for row, term in enumerate(plan.terms)
+    ]
     manifest = {
-        "format": 1, "contrastok": "0", "base_model": base_facts(model, str(base), plan), "tokens": tokens,
+        "format": 1,
+        "contrastok": "0",
+        "base_model": base_facts(model, str(base), plan),
+        "tokens": tokens,
         "tokenizer": {"family": plan.family, "mode": plan.mode, "edits": dict(plan.edits), "gate": {"checks": []}},
-        "init": "subtoken_mean", "training": {"options": {}, "steps": 0, "pairs": 0, "curve": []}, "seed": 0,
-        "versions": {}, "skipped": [],
+        "init": "subtoken_mean",
+        "training": {"options": {}, "steps": 0, "pairs": 0, "curve": []},
+        "seed": 0,
+        "versions": {},
+        "skipped": [],
     }
     out.mkdir()
     write_checkpoint(out, model, extended, plan, rows, initial, manifest)

@@ -14,10 +14,14 @@ def _told(data: ReportData, ranks: list[Ranks]) -> str:
     return " ".join(map(str, statements(dataclasses.replace(data, relations=groups))))
 
 
-@pytest.mark.parametrize(("before", "after", "said"), [
-    (50, 2, "Training helped."), (2, 50, "Training made the rows worse."),
-    (3, 3, "Training did not measurably improve the rows."),
-])
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (50, 2, "Training helped."),
+        (2, 50, "Training made the rows worse."),
+        (3, 3, "Training did not measurably improve the rows."),
+    ],
+)
 def test_the_effect_on_held_out_relations_is_said_plainly(data: ReportData, before: int, after: int, said: str) -> None:
     told = _told(data, [Ranks(100, before, after, 3)] * 10)
     assert said in told
@@ -34,8 +38,11 @@ def test_no_held_out_relation_proves_nothing(data: ReportData) -> None:
 
 
 def test_changed_weights_and_failed_checks_are_loud(data: ReportData) -> None:
-    broken = dataclasses.replace(data, frozen={"tensors": 1, "sha256_before": "a", "sha256_after": "b"},
-                                 gate={"checks": [{"name": "reachable", "passed": False, "detail": ""}]})
+    broken = dataclasses.replace(
+        data,
+        frozen={"tensors": 1, "sha256_before": "a", "sha256_after": "b"},
+        gate={"checks": [{"name": "reachable", "passed": False, "detail": ""}]},
+    )
     told = {s.text: s.tone for s in statements(broken)}
     assert any("Do not use this checkpoint" in text and tone == "bad" for text, tone in told.items())
     assert told["Tokenizer checks failed: reachable."] == "bad"

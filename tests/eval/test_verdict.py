@@ -14,28 +14,31 @@ NEAR, WEAK, LOST = _standing(3), _standing(60), _standing(390)
 SEEN = _standing(2, held_out=False)
 
 
-@pytest.mark.parametrize(("signals", "label"), [
-    (Signals(held_out=NEAR), "near"),
-    (Signals(held_out=NEAR, seen=LOST), "near"),
-    (Signals(held_out=WEAK), "unclear"),
-    (Signals(held_out=WEAK, seen=SEEN), "near"),
-    (Signals(held_out=LOST, seen=SEEN), "unclear"),
-    (Signals(held_out=LOST, seen=WEAK), "unclear"),
-    (Signals(held_out=LOST, seen=LOST), "far"),
-    (Signals(held_out=LOST), "far"),
-    (Signals(seen=SEEN), "near"),
-    (Signals(definition=NEAR), "near"),
-    (Signals(seen=LOST, definition=NEAR), "far"),
-    (Signals(), "unclear"),
-    (Signals(held_out=NEAR, norm_z=-9.0), "unclear"),
-    (Signals(held_out=NEAR, norm_z=-3.0), "near"),
-    (Signals(definition=NEAR, nearest=0.2, lonely_below=0.5), "unclear"),
-    (Signals(held_out=NEAR, nearest=0.2, lonely_below=0.5), "near"),
-    (Signals(held_out=NEAR, twin=Neighbor("feta", 0.97)), "far"),
-    (Signals(held_out=NEAR, twin=Neighbor("feta", 0.90)), "near"),
-    (Signals(held_out=_standing(1, of=4)), "unclear"),
-    (Signals(held_out=_standing(3, tries=10)), "unclear"),
-])
+@pytest.mark.parametrize(
+    ("signals", "label"),
+    [
+        (Signals(held_out=NEAR), "near"),
+        (Signals(held_out=NEAR, seen=LOST), "near"),
+        (Signals(held_out=WEAK), "unclear"),
+        (Signals(held_out=WEAK, seen=SEEN), "near"),
+        (Signals(held_out=LOST, seen=SEEN), "unclear"),
+        (Signals(held_out=LOST, seen=WEAK), "unclear"),
+        (Signals(held_out=LOST, seen=LOST), "far"),
+        (Signals(held_out=LOST), "far"),
+        (Signals(seen=SEEN), "near"),
+        (Signals(definition=NEAR), "near"),
+        (Signals(seen=LOST, definition=NEAR), "far"),
+        (Signals(), "unclear"),
+        (Signals(held_out=NEAR, norm_z=-9.0), "unclear"),
+        (Signals(held_out=NEAR, norm_z=-3.0), "near"),
+        (Signals(definition=NEAR, nearest=0.2, lonely_below=0.5), "unclear"),
+        (Signals(held_out=NEAR, nearest=0.2, lonely_below=0.5), "near"),
+        (Signals(held_out=NEAR, twin=Neighbor("feta", 0.97)), "far"),
+        (Signals(held_out=NEAR, twin=Neighbor("feta", 0.90)), "near"),
+        (Signals(held_out=_standing(1, of=4)), "unclear"),
+        (Signals(held_out=_standing(3, tries=10)), "unclear"),
+    ],
+)
 def test_verdicts(signals: Signals, label: str) -> None:
     verdict = judge(signals)
     assert verdict.label == label
@@ -45,7 +48,8 @@ def test_verdicts(signals: Signals, label: str) -> None:
 def test_the_reason_names_the_rank_before_and_after_and_what_chance_would_do() -> None:
     assert judge(Signals(held_out=NEAR, sentences=0)).reason == (
         "held-out 'cheese' ranks 3 of 400 glossary names (100 before training; by chance under 1%); "
-        "no sentence in the corpus.")
+        "no sentence in the corpus."
+    )
 
 
 def test_chance_is_that_of_the_best_of_several() -> None:
