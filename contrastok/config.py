@@ -64,8 +64,8 @@ class VocabularyOptions:
     """How terms become tokens; the same for gen-pairs and train, so that both plan the same tokens."""
 
     token_mode: TokenMode = "auto"
-    """added: AddedToken entries. vocab: entries of the tokenizer's own model. auto: what is safest for the
-    tokenizer's family (WordPiece and byte-level BPE: added; Unigram: vocab)."""
+    """added: AddedToken entries, which change no text without the term (what auto takes, for every family).
+    vocab: entries of the tokenizer's own model, for runtimes that ignore AddedToken's rules."""
     strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Refuse to go on when a term cannot be added, instead of naming it and leaving it out."""
 

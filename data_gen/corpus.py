@@ -115,7 +115,8 @@ def _files_of(source: str) -> list[Path]:
         reader_for(path, CORPUS_READERS)
         return [path]
     in_folder = "/" in source and path.parent.is_dir()
-    if in_folder or kind_of(path) in CORPUS_READERS or not _DATASET_NAME.fullmatch(source):
+    mistyped = get_close_matches(source, os.listdir(), n=1, cutoff=0.8)  # before a hub is asked, which takes long
+    if in_folder or mistyped or kind_of(path) in CORPUS_READERS or not _DATASET_NAME.fullmatch(source):
         raise missing(path)
     return []
 

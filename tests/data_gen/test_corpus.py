@@ -193,11 +193,9 @@ def test_a_dataset_is_streamed_by_its_name(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_dataset_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "corpus").mkdir()
     loads(monkeypatch, ConnectionError("no network\nmore"))
     message = "no file or folder, and no dataset whose split 'train' can be read: no network"
     assert refused("owner/name") == f"owner/name: {message}\n  -> check the name, --split and the network"
-    assert refused("corpsu") == f"corpsu: {message}\n  -> did you mean 'corpus'?"
 
 
 def test_a_dataset_that_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,3 +286,11 @@ def test_arbitrary_bytes_give_documents_or_an_input_error(
         assert all(document.text.strip() for document in read_corpus([source]))
     except InputError as error:
         assert source in str(error)
+
+
+def test_a_mistyped_folder_is_not_taken_for_a_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "corpus").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.load_dataset", None)
+    with pytest.raises(InputError, match="corpus"):
+        read_corpus(["corpsu"])

@@ -76,7 +76,7 @@ def test_the_folder_holds_what_the_contract_says(setting: GenPairsConfig) -> Non
     assert "no sentence" in summary["terms"][3]["warning"] and "no definition" in summary["terms"][3]["warning"]
     assert summary["corpus"]["documents"] == 7 and summary["corpus"]["sentences_with_a_term"] == 7
     assert set(summary["counts"]["by_kind"]) == {
-        "context-definition", "context-context", "context-substitution", "cross-tokenisation", "template",
+        "context-definition", "context-context", "context-substitution", "cross-tokenisation", "isolated", "template",
     }  # fmt: skip
 
 
@@ -206,7 +206,7 @@ def test_text_that_holds_nothing(setting: GenPairsConfig, tmp_path: Path) -> Non
         gen_pairs(replace(setting, corpus=(str(other),), kinds=("context-context",)))
     assert left_behind(setting) == []
     summary = gen_pairs(replace(setting, corpus=(str(other),)))  # definitions are enough
-    assert set(summary["counts"]["by_kind"]) == {"template"}
+    assert set(summary["counts"]["by_kind"]) == {"isolated", "template"}
 
 
 @pytest.fixture(scope="module")

@@ -49,8 +49,8 @@ def test_stock_auto_classes_load_it(kitchen: Outcome, tmp_path: Path) -> None:
         "import sys; sys.modules['contrastok'] = None\n"
         "from transformers import AutoModel, AutoTokenizer\n"
         "model, tokenizer = AutoModel.from_pretrained(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[1])\n"
-        "assert tokenizer.tokenize('Halloumi, grilled') == ['halloumi', ',', 'grilled']\n"
-        "assert model(**tokenizer('grilled halloumi', return_tensors='pt')).last_hidden_state.shape == (1, 4, 384)"
+        "assert tokenizer.tokenize('Halloumi, cheese') == ['halloumi', ',', 'cheese']\n"
+        "assert model(**tokenizer('cheese halloumi', return_tensors='pt')).last_hidden_state.shape == (1, 4, 384)"
     )
     subprocess.run([sys.executable, "-c", code, str(kitchen.model)], cwd=tmp_path, check=True, capture_output=True)
 
