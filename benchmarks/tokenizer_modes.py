@@ -71,7 +71,9 @@ def measure(tokenizer: Any, extended: Any, words: list[str], texts: list[str]) -
 
     pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, sorted(words, key=len, reverse=True))) + r")(?!\w)")
     before, after = encode_plain(tokenizer, texts), encode_plain(extended, texts)
-    clean = [i for i, text in enumerate(texts) if not pattern.search(normalise(tokenizer.backend_tokenizer, text).lower())]
+    clean = [
+        i for i, text in enumerate(texts) if not pattern.search(normalise(tokenizer.backend_tokenizer, text).lower())
+    ]
     changed = sum(before[i] != after[i] for i in clean)
     return {
         "clean_sentences": len(clean),

@@ -5,6 +5,7 @@ Nothing but the new rows ever changes, so the frozen side of every contrast is a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from contrastok.console import Console
+from contrastok.errors import OutputError
 from contrastok.files import atomic_file
 from contrastok.models import fingerprint
 
@@ -101,8 +103,8 @@ class FrozenEncoder:
             except (ValueError, OSError):
                 path.unlink(missing_ok=True)  # cut short by a crash of the machine: encode it again
         outputs = encode_sequences(self.model, self.tokenizer, to_ids(shard))
-        with atomic_file(path) as partial, partial.open("wb") as handle:
-            np.save(handle, outputs)
+        with contextlib.suppress(OutputError), atomic_file(path) as partial, partial.open("wb") as handle:
+            np.save(handle, outputs)  # a cache that cannot be written costs time, not the run
         return outputs
 
 

@@ -133,7 +133,12 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
             )
     summary = {"out": str(config.out), "tokens": len(plan.terms), "base_model": facts}
     if config.dry_run:
-        console.print(f"Would add {len(plan.terms)} tokens to {config.model} and write {config.out}.")
+        weights = sum(p.numel() * p.element_size() for p in model.parameters()) + rows.numel() * 4
+        summary |= {"dry_run": True, "memory_mb": round(2 * weights / 2**20)}
+        console.print(
+            f"Would add {len(plan.terms)} tokens to {config.model} in a few seconds with {summary['memory_mb']} MB, "
+            f"and write {weights / 2**20:.0f} MB to {config.out}. Nothing was written."
+        )
     else:
         extended = extend_tokenizer(model.tokenizer, plan)
         manifest = _manifest(config.rows, about, facts, plan)

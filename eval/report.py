@@ -71,13 +71,16 @@ def _plan(config: ReportConfig, checkpoint: Checkpoint, console: Console) -> dic
     }
     sequences = counts["vocabulary_words"] + counts["glossary_names"] + 3 * counts["tokens"]
     seconds = round(sequences / SEQUENCES_A_SECOND)
+    weights = sum(p.numel() * p.element_size() for p in checkpoint.model.parameters())
+    vectors = (3 * counts["vocabulary_words"] + counts["glossary_names"]) * checkpoint.rows.shape[1] * 4
+    memory = round((2 * weights + 2 * vectors) / 2**20)  # the base model stands beside the checkpoint
     console.print(
         f"[bold]{counts['tokens']:,}[/bold] new tokens against {counts['vocabulary_words']:,} vocabulary "
         f"words, {counts['glossary_names']:,} glossary names, {counts['relations']:,} relations "
         f"({counts['held_out_relations']:,} held out)"
     )
     console.print(
-        f"about {seconds:,} s of encoding on two CPU cores; "
+        f"about {seconds:,} s of encoding on two CPU cores and {memory:,} MB; "
         f"{'no page (--out is missing)' if config.out is None else f'the page would be {config.out}'}"
     )
-    return {"dry_run": True, **counts, "estimated_seconds": seconds}
+    return {"dry_run": True, **counts, "seconds": seconds, "memory_mb": memory}
