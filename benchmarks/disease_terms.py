@@ -87,7 +87,9 @@ def main() -> None:
             f"{name:12} MRR {figures['mrr']:.3f}  hit@10 {figures['hit@10']:.3f}  median rank {figures['median_rank']:g}"
         )
     if arguments.json:
-        arguments.json.write_text(json.dumps({"tokens": report["tokens"], "held_out": held_out}, indent=2) + "\n")
+        manifest = json.loads((arguments.out / "model" / "contrastok.json").read_text(encoding="utf-8"))
+        facts = {"tokens": report["tokens"], "held_out": held_out, "versions": manifest["versions"], "seed": manifest["seed"]}
+        arguments.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -50,6 +51,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is renamed to `path`, on failure removed."""
     with translated_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clean_up_after_the_dead(path)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             yield partial
@@ -63,6 +65,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new empty folder beside `path`; on success it takes the place of `path`, on failure it goes."""
     with translated_os_errors(path):
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        _clean_up_after_the_dead(path)
         partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
@@ -81,7 +84,36 @@ def replace_folder(new: Path, path: Path) -> None:
     old = path.absolute().with_name(f".{path.name}.{os.getpid()}.old")
     os.rename(path, old)
     os.rename(new, path)
-    shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+    _remove(old)
+
+
+def _clean_up_after_the_dead(path: Path) -> None:
+    """Remove what runs that were killed left beside `path`, and put back what one of them had moved aside."""
+    for left in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.*"):
+        pid, _, kind = left.name.removeprefix(f".{path.name}.").partition(".")
+        if kind not in ("partial", "old") or not pid.isdigit() or _is_alive(int(pid)):
+            continue
+        if kind == "old" and not path.exists():
+            os.rename(left, path)
+        else:
+            _remove(left)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def to_json(value: Any) -> str:

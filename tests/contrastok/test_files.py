@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contrastok.errors import OutputError
+from contrastok.files import atomic_file, atomic_folder, check_output, sha256_file, to_json
+
+
+def dead_pid() -> int:
+    """The id of a process that is gone."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with atomic_folder(out) as folder:
+        (folder / "a").write_text("1")
+        assert not out.exists()
+    assert (out / "a").read_text() == "1"
+    with pytest.raises(RuntimeError), atomic_folder(out) as folder:
+        (folder / "a").write_text("2")
+        raise RuntimeError
+    assert (out / "a").read_text() == "1" and list(out.parent.iterdir()) == [out]
+    with pytest.raises(RuntimeError), atomic_file(tmp_path / "file") as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == [tmp_path / "deep"]
+
+
+def test_what_killed_runs_left_is_removed_and_what_living_ones_hold_is_kept(tmp_path: Path) -> None:
+    dead, alive = tmp_path / f".out.{dead_pid()}.partial", tmp_path / f".out.{os.getppid()}.partial"
+    other = tmp_path / ".out.notes.partial"
+    for folder in (dead, alive, other):
+        folder.mkdir()
+    with atomic_folder(tmp_path / "out"):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["out", alive.name, other.name])
+
+
+def test_an_output_moved_aside_by_a_killed_run_comes_back(tmp_path: Path) -> None:
+    """Killed between the two renames of a replacement: the old output must not be lost."""
+    aside = tmp_path / f".out.{dead_pid()}.old"
+    aside.mkdir()
+    (aside / "a").write_text("precious")
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "out"):
+        raise RuntimeError
+    assert (tmp_path / "out" / "a").read_text() == "precious"
+
+
+def test_replacing(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="--overwrite"):
+        check_output(tmp_path / "out", overwrite=False)
+    check_output(tmp_path / "out", overwrite=True)
+    with atomic_folder(tmp_path / "out") as folder:
+        (folder / "b").write_text("1")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"] and (tmp_path / "out" / "b").exists()
+
+
+def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="no writable folder"):
+        check_output(tmp_path / "file" / "out", overwrite=False)
+
+
+def test_json_has_no_nan_and_hashes_are_of_bytes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        to_json({"a": float("nan")})
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
