@@ -88,7 +88,12 @@ def main() -> None:
         )
     if arguments.json:
         manifest = json.loads((arguments.out / "model" / "contrastok.json").read_text(encoding="utf-8"))
-        facts = {"tokens": report["tokens"], "held_out": held_out, "versions": manifest["versions"], "seed": manifest["seed"]}
+        facts = {
+            "tokens": report["tokens"],
+            "held_out": held_out,
+            "versions": manifest["versions"],
+            "seed": manifest["seed"],
+        }
         arguments.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 

@@ -74,6 +74,7 @@ def merge(
     base.weight = nn.Parameter(merged, requires_grad=False)
     if hasattr(base, "num_embeddings"):
         base.num_embeddings = size
+    transformer(model).set_input_embeddings(base)  # models that hold it twice (T5) must see the same table twice
     config = transformer(model).config
     (config.get_text_config() if hasattr(config, "get_text_config") else config).vocab_size = size
     model.tokenizer._tokenizer = tokenizer.backend_tokenizer  # every part of the model that holds it sees the change

@@ -58,7 +58,8 @@ class FrozenEncoder:
         self.model, self.tokenizer = model, tokenizer
         self.console = console or Console(quiet=True)
         self.dim = int(model.get_embedding_dimension() or 0)
-        self.folder = cache_folder() / fingerprint(model)[:32] if cache else None
+        runtime = f"{fingerprint(model)[:32]}-{model.device.type}-{torch.__version__}"  # kernels decide the last bits
+        self.folder = cache_folder() / runtime if cache else None
 
     def encode(self, texts: Sequence[str], description: str = "Encoding texts") -> np.ndarray:
         """Embeddings of texts.
@@ -100,7 +101,7 @@ class FrozenEncoder:
             try:
                 kept: np.ndarray = np.load(path)
                 return kept
-            except (ValueError, OSError):
+            except (ValueError, OSError, EOFError):
                 path.unlink(missing_ok=True)  # cut short by a crash of the machine: encode it again
         outputs = encode_sequences(self.model, self.tokenizer, to_ids(shard))
         with contextlib.suppress(OutputError), atomic_file(path) as partial, partial.open("wb") as handle:

@@ -16,6 +16,7 @@ Nothing here imports torch: `contrastok --help` must answer at once.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import typing
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class Common:
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these options, one sentence each."""
-        return []
+        return [] if 0 <= self.seed < 2**32 else [f"--seed must be between 0 and {2**32 - 1}, not {self.seed}"]
 
     def validate(self) -> None:
         """Check every option at once.
@@ -119,6 +120,10 @@ class GenPairsConfig(VocabularyOptions, Common):
             found.append(f"--max-words must be at least 8 and at least --min-words, not {self.max_words}")
         if not 0 <= self.hold_out <= 1:
             found.append(f"--hold-out is a share between 0 and 1, not {self.hold_out}")
+        from contrastok.data_gen.pair_kinds import PAIR_KINDS
+
+        unknown = [kind for kind in dict.fromkeys(self.kinds) if kind not in PAIR_KINDS]
+        found += [f"--kinds {kind} is no kind of pair: {did_you_mean(kind, PAIR_KINDS)}" for kind in unknown]
         return found
 
 
@@ -159,7 +164,7 @@ class TrainConfig(VocabularyOptions, Common):
     """Arithmetic of the frozen body; rows, losses and optimiser stay fp32."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU when there is one."""
-    checkpoint_every: int = 200
+    checkpoint_every: int = 25
     """Optimiser steps between two saved states; a killed run resumes from the last one."""
 
     def problems(self) -> list[str]:
@@ -179,10 +184,17 @@ class TrainConfig(VocabularyOptions, Common):
             )
             if getattr(self, name) < low
         ]
-        if self.temperature <= 0:
-            found.append(f"--temperature must be above 0, not {self.temperature}")
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            found.append(f"--learning-rate must be above 0, not {self.learning_rate}")
+        for name in ("contrast_weight", "distill_weight"):
+            if not math.isfinite(getattr(self, name)):
+                found.append(f"--{_flag(name)} must be finite, not {getattr(self, name)}")
+        if not 1e-3 <= self.temperature <= 100:
+            found.append(f"--temperature must be between 0.001 and 100, not {self.temperature}")
+        if self.learning_rate is not None and not 0 < self.learning_rate <= 10:
+            found.append(f"--learning-rate must be above 0 and at most 10, not {self.learning_rate}")
+        from contrastok.initializers import INITIALIZERS
+
+        if self.init not in INITIALIZERS:
+            found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, INITIALIZERS)}")
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ class Console:
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
         self.rich = rich.console.Console(stderr=True, quiet=quiet, highlight=False)
+        if not self.rich.is_terminal and "COLUMNS" not in os.environ:
+            self.rich.width = 120  # a log file has no width of its own, and 80 columns cut the tables
 
     def print(self, *renderables: Any) -> None:
         """Print rich renderables or markup."""

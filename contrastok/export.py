@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.markup import escape
 
 from contrastok import __version__
 from contrastok.attach import merge
 from contrastok.card import model_card
-from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, read_rows
+from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, read_manifest, read_rows
 from contrastok.config import ApplyConfig
 from contrastok.console import Console, emit_json
 from contrastok.errors import InputError, OutputError
@@ -116,7 +117,8 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     config.validate()
     assert config.rows is not None and config.out is not None  # validate() saw to it
     console = Console(config.quiet)
-    check_output(config.out, config.overwrite)
+    inputs = [config.rows, *([Path(config.model)] if Path(config.model).exists() else [])]
+    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
     rows, about = torch.from_numpy(read_rows(config.rows)), read_delta(config.rows)
     model = load_model(config.model)
     plan = VocabularyPlan(
@@ -135,9 +137,11 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     if config.dry_run:
         weights = sum(p.numel() * p.element_size() for p in model.parameters()) + rows.numel() * 4
         summary |= {"dry_run": True, "memory_mb": round(2 * weights / 2**20)}
+        shown = ", ".join(plan.terms[:10]) + (", ..." if len(plan.terms) > 10 else "")
         console.print(
-            f"Would add {len(plan.terms)} tokens to {config.model} in a few seconds with {summary['memory_mb']} MB, "
-            f"and write {weights / 2**20:.0f} MB to {config.out}. Nothing was written."
+            f"Would add {len(plan.terms)} tokens ({escape(shown)}) to {escape(config.model)} in a few seconds with "
+            f"{summary['memory_mb']} MB, and write {weights / 2**20:.0f} MB to {escape(str(config.out))}. "
+            "Nothing was written."
         )
     else:
         extended = extend_tokenizer(model.tokenizer, plan)
@@ -148,9 +152,9 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
             if initial.is_file()
             else initial_rows(about["init"], init_context(model, plan))
         )
-        with atomic_folder(config.out) as folder:
+        with atomic_folder(config.out, config.overwrite) as folder:
             summary["frozen"] = write_checkpoint(folder, model, extended, plan, rows, start, manifest)["frozen"]
-        console.print(f"{len(plan.terms)} tokens added to {config.model}: [bold]{config.out}[/]")
+        console.print(f"{len(plan.terms)} tokens added to {escape(config.model)}: [bold]{escape(str(config.out))}[/]")
     emit_json(summary, config.json)
     return summary
 
@@ -187,11 +191,13 @@ def init_context(model: SentenceTransformer, plan: VocabularyPlan, seed: int = 0
 
 
 def _manifest(file: Path, about: Mapping[str, Any], facts: Mapping[str, Any], plan: VocabularyPlan) -> dict[str, Any]:
-    """The manifest that stands beside the rows, or the part of it that the rows alone can tell."""
-    beside = file.with_name(MANIFEST)
-    if beside.is_file():
-        manifest: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8"))
-        return manifest
+    """The manifest beside the rows if it is about them, else the part of it that the rows alone can tell."""
+    if file.with_name(MANIFEST).is_file():
+        beside = read_manifest(file.parent)
+        told = {(token["token"], *token["ids"]) for token in beside["tokens"]}
+        same_base = beside["base_model"]["frozen_sha256"] == about["base_model"]["frozen_sha256"]
+        if same_base and told == {(term, *plan.ids_of(term)) for term in plan.terms}:
+            return beside
     tokens = [
         {
             "token": term,

@@ -3,31 +3,69 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from contrastok.errors import OutputError
 
 
-def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse to replace what exists unless told so, before any work is done.
+def check_output(
+    path: Path,
+    overwrite: bool,
+    *,
+    marker: str | None = None,
+    inputs: Sequence[Path] = (),
+    json: Path | None = None,
+) -> None:
+    """Refuse, before any work is done, an output that cannot be written or that would destroy something.
+
+    Args:
+        path: the output.
+        overwrite: whether it may replace what exists.
+        marker: a file that every folder of this kind holds; None when the output is a file. A folder without it
+            is somebody else's and is never replaced.
+        inputs: what the run reads; an output must not be, hold or lie inside one of them.
+        json: the summary's file.
 
     Raises:
-        OutputError: when `path` exists and `overwrite` is false, or its parent cannot be written.
+        OutputError: says what is in the way.
     """
-    if path.exists() and not overwrite:
-        raise OutputError("exists already", where=path, hint="choose another --out, or add --overwrite")
-    parent = path.absolute().parent
+    if json is not None and str(json) != "-":
+        check_output(json, overwrite, inputs=inputs)
+    real = path.resolve()
+    for other in (*inputs, Path.cwd(), Path.home()):
+        kept = other.resolve()
+        inside = marker is not None and other in inputs and real.is_relative_to(kept) and kept.is_dir()
+        if real == kept or kept.is_relative_to(real) or inside:
+            raise OutputError(f"would replace {other}, which is not an output", where=path, hint="choose another --out")
+    if path.exists():
+        if not overwrite:
+            raise OutputError("exists already", where=path, hint="choose another --out, or add --overwrite")
+        if path.is_dir() and marker is None:
+            raise OutputError("is a folder, and a file is to be written", where=path, hint="choose another name")
+        if path.is_dir() and any(path.iterdir()) and not (path / str(marker)).is_file():
+            raise OutputError(
+                f"is a folder that contrastok did not write (it holds no {marker})",
+                where=path,
+                hint="--overwrite replaces earlier outputs only; choose another --out",
+            )
+    parent = real.parent
     while not parent.exists():
         parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise OutputError("cannot be written: its parent is no writable folder", where=path, hint=f"look at {parent}")
+    try:
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot be written ({reason})", where=path, hint=f"look at {parent}") from error
 
 
 @contextlib.contextmanager
@@ -39,10 +77,11 @@ def translated_os_errors(path: Path) -> Iterator[None]:
         # safetensors reports a failed write as an error of its own, without the OSError behind it
         if not isinstance(error, OSError) and "I/O error" not in str(error):
             raise
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "os error" in str(error)
         raise OutputError(
             f"could not be written ({getattr(error, 'strerror', None) or error})",
             where=path,
-            hint="free some space or choose another --out; nothing was left behind",
+            hint=("free some space or " if full else "") + "choose another place; nothing half-written was left",
         ) from error
 
 
@@ -61,8 +100,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new empty folder beside `path`; on success it takes the place of `path`, on failure it goes."""
+def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a new empty folder beside `path`; on success it takes the place of `path`, on failure it goes.
+
+    Raises:
+        OutputError: it cannot be written; or, without `overwrite`, another run wrote `path` meanwhile.
+    """
     with translated_os_errors(path):
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         _clean_up_after_the_dead(path)
@@ -71,6 +114,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         try:
             partial.mkdir()
             yield partial
+            if path.exists() and not overwrite:
+                raise OutputError("was written by another run meanwhile", where=path, hint="look at it, or --overwrite")
+            _open_to_all(partial)
             replace_folder(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -97,6 +143,15 @@ def _clean_up_after_the_dead(path: Path) -> None:
             os.rename(left, path)
         else:
             _remove(left)
+
+
+def _open_to_all(folder: Path) -> None:
+    """Give files the permissions that the user's umask asks for; some libraries write for the owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(0o666 & ~umask)
 
 
 def _is_alive(pid: int) -> bool:

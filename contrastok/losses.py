@@ -54,7 +54,14 @@ def anchored_info_nce(
         contrast_weight: weight of InfoNCE.
         distill_weight: weight of self-distillation.
     """
-    losses, hits = info_nce(queries[pair_query], keys, targets, mask[pair_query], temperature)
+    losses, hits = info_nce(
+        # index_select and not [...]: the backward of advanced indexing adds up in an order that threads decide
+        queries.index_select(0, pair_query),
+        keys,
+        targets,
+        mask.index_select(0, pair_query),
+        temperature,
+    )
     contrast = losses.mean()
     distill = (1 - (queries * teacher.detach()).sum(-1)).mean()
     total = contrast_weight * contrast + distill_weight * distill

@@ -39,7 +39,8 @@ def resolve(name: str) -> str:
             raise ModelError("holds no model (neither config.json nor modules.json)", where=name)
         return str(path)
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        folders = [str(p) for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+        near = path.parent.iterdir() if path.parent.is_dir() else ()
+        folders = [str(p) for p in near if (p / "config.json").is_file() or (p / "modules.json").is_file()]
         raise ModelError("no such model folder", where=name, hint=did_you_mean(str(path), [*folders, *PACKAGED]))
     return name
 
@@ -165,9 +166,13 @@ def frozen_hash(model: SentenceTransformer, new_ids: list[int], table_rows: int)
 
 
 def fingerprint(model: SentenceTransformer) -> str:
-    """SHA-256 of a model's weights and tokenizer: the name under which its encodings are cached."""
+    """SHA-256 of all that decides a model's output: weights, tokenizer, architecture, pooling and settings."""
     weights, _ = frozen_hash(model, [], input_embedding(model).weight.shape[0])
-    return hashlib.sha256(f"{weights}{tokenizer_fingerprint(model.tokenizer)}".encode()).hexdigest()
+    config = transformer(model).config
+    told = {k: v for k, v in config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
+    parts = [weights, tokenizer_fingerprint(model.tokenizer), repr(model), model.max_seq_length]
+    parts += [told, getattr(config, "_attn_implementation", None)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def transformer(model: SentenceTransformer) -> Any:

@@ -100,6 +100,8 @@ def _about(file: Path, digest: str, tokenizer_sha256: str) -> Mapping[str, Any]:
         about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"is no JSON: {error}", where=file, hint="run gen-pairs again") from error
+    if not isinstance(about, dict):
+        raise InputError("is no JSON object", where=file, hint="run gen-pairs again")
     if about.get("tokenizer_sha256") != tokenizer_sha256:
         raise InputError(
             f"these pairs were made for the tokenizer of model {about.get('model')!r}, which is another one",

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 NO_SIGNAL = 1e-3
 """A run whose first loss is below this has nothing to learn from."""
 
+SHOWN = 20
+"""Rows of a table for each sort of thing; the rest is counted."""
+
 ALIKE = 0.95
 """Mean pairwise cosine of the new rows above which they have collapsed into one."""
 
@@ -109,6 +112,7 @@ def build_manifest(
             "steps": len(result.curve),
             "pairs": result.data.pairs,
             "pairs_dropped": result.data.dropped,
+            "default_prompt": model.default_prompt_name or "",
             "keys": len(result.data.keys),
             "pairs_sha256": pairs.sha256,
             "curve": [_rounded(point) for point in result.curve],
@@ -140,6 +144,7 @@ def counts(words: Vocabulary, pairs: PairTable) -> dict[str, Any]:
     """What a run starts from, for its summary."""
     return {
         "tokens": len(words.plan.terms),
+        "plan": [dataclasses.asdict(token) for token in words.plan.tokens],
         "ids": len(words.plan.ids),
         "pairs": len(pairs),
         "skipped": [dataclasses.asdict(s) for s in words.plan.skipped],
@@ -163,6 +168,9 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
         )
     if len(result.rows) > 1 and alike > ALIKE:
         warnings.append(f"the new rows are almost all the same (mean pairwise cosine {alike:.3f})")
+    prompt = manifest["training"]["default_prompt"]
+    if prompt:
+        warnings.append(f"the model's default prompt {prompt!r} was not put before the training texts")
     if result.data.dropped:
         warnings.append(
             f"{result.data.dropped} pairs were left out: their term has no row or their anchor does not hold it"
@@ -186,8 +194,8 @@ def mean_pairwise_cosine(rows: torch.Tensor) -> float:
     return float((total - n) / (n * (n - 1)))
 
 
-def plan_table(words: Vocabulary, pairs: PairTable) -> Table:
-    """The gate's checks and the terms left out."""
+def plan_table(words: Vocabulary, pairs: PairTable, tokens: bool = False) -> Table:
+    """The gate's checks, the terms left out and, if wanted, the tokens."""
     table = Table(
         title=f"{len(words.plan.terms)} new tokens ({words.plan.family}, mode {words.plan.mode}), {len(pairs)} pairs",
         title_justify="left",
@@ -197,10 +205,14 @@ def plan_table(words: Vocabulary, pairs: PairTable) -> Table:
     table.add_column("detail", overflow="fold")
     for check in words.gate.checks:
         table.add_row(check.name, "[green]ok[/]" if check.passed else "[yellow]no[/]", escape(check.detail))
-    for skipped in words.plan.skipped[:20]:
-        table.add_row("left out", "[yellow]-[/]", f"{skipped.term!r} {skipped.reason}")
-    if len(words.plan.skipped) > 20:
-        table.add_row("left out", "[yellow]-[/]", f"{len(words.plan.skipped) - 20} more")
+    for skipped in words.plan.skipped[:SHOWN]:
+        table.add_row("left out", "[yellow]-[/]", escape(f"{skipped.term!r} {skipped.reason}"))
+    if len(words.plan.skipped) > SHOWN:
+        table.add_row("left out", "[yellow]-[/]", f"{len(words.plan.skipped) - SHOWN} more")
+    for term in words.plan.terms[:SHOWN] if tokens else ():
+        table.add_row("token", "", escape(f"{term[:60]!r} id {', '.join(map(str, words.plan.ids_of(term)))}"))
+    if tokens and len(words.plan.terms) > SHOWN:
+        table.add_row("token", "", f"{len(words.plan.terms) - SHOWN} more; --json lists all")
     return table
 
 
@@ -218,4 +230,4 @@ def print_summary(console: Console, summary: dict[str, Any], out: Path) -> None:
     console.print(
         f"{frozen['tensors']} frozen tensors, SHA-256 {frozen['sha256_after'][:16]}: the base model's, bit for bit."
     )
-    console.print(f"Checkpoint: [bold]{out}[/]")
+    console.print(f"Checkpoint: [bold]{escape(str(out))}[/]")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
 
 from contrastok import __version__
 from contrastok.attach import attach
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import TrainingSet, build_training_set
+from contrastok.checkpoint import MANIFEST
 from contrastok.config import TrainConfig, as_json
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.term_readers import read_terms
@@ -54,25 +58,26 @@ def train(config: TrainConfig) -> dict[str, Any]:
     config.validate()
     assert config.pairs is not None and config.out is not None  # validate() saw to it
     console = Console(config.quiet)
-    check_output(config.out, config.overwrite)
+    inputs = [*config.terms, config.pairs, *([Path(config.model)] if Path(config.model).exists() else [])]
+    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
     terms = read_terms(config.terms)
     tokenizer = load_tokenizer(config.model)
     pairs = read_pairs(config.pairs, tokenizer_fingerprint(tokenizer))
     model = load_model(config.model)
     words = extend_and_check(model, terms, pairs, config)
-    console.print(plan_table(words, pairs))
+    console.print(plan_table(words, pairs, tokens=config.dry_run))
     if config.dry_run:
         summary = {"dry_run": True, **counts(words, pairs), **_estimate(model, words, pairs, config)}
         console.print(
             f"Would train {summary['steps']} steps in about {summary['seconds']:.0f} s with about "
-            f"{summary['memory_mb']:.0f} MB, and write {config.out}. Nothing was written."
+            f"{summary['memory_mb']:.0f} MB, and write {escape(str(config.out))}. Nothing was written."
         )
         emit_json(summary, config.json)
         return summary
     facts = base_facts(model, config.model, words.plan)
     result = _train_rows(model, words, pairs, facts, config, console)
     manifest = build_manifest(model, words, terms, pairs, facts, result, config)
-    with atomic_folder(config.out) as folder:
+    with atomic_folder(config.out, config.overwrite) as folder:
         manifest = write_checkpoint(folder, model, words.extended, words.plan, result.rows, result.initial, manifest)
     result.state.clear()
     summary = summarise(manifest, words, pairs, result)

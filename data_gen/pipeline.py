@@ -74,7 +74,8 @@ def gen_pairs(config: GenPairsConfig) -> dict[str, Any]:
     assert config.out is not None  # validate() saw to it
     kinds = choose_kinds(config.kinds)
     console = Console(config.quiet)
-    check_output(config.out, config.overwrite)
+    inputs = [*config.terms, *config.glossary, *(Path(source) for source in config.corpus if Path(source).exists())]
+    check_output(config.out, config.overwrite, marker="pairs.json", inputs=inputs, json=config.json)
     documents = read_corpus(config.corpus, config.text_field, config.split)
     words = read_words(config)
     if config.dry_run:
@@ -209,7 +210,7 @@ def _write(
     config: GenPairsConfig,
 ) -> dict[str, Any]:
     """Write the folder; returns the content of its pairs.json."""
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, config.overwrite) as folder:
         write_pairs(folder / "pairs.parquet", pairs)
         summary = {
             "format": 1,

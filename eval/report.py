@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from contrastok.checkpoint import Checkpoint, load_checkpoint
 from contrastok.config import ReportConfig
 from contrastok.console import Console, emit_json
@@ -30,8 +32,9 @@ def report(config: ReportConfig) -> dict[str, Any]:
         OutputError: `config.out` exists or cannot be written.
     """
     config.validate()
-    if config.out is not None:
-        check_output(config.out, config.overwrite)
+    for path in (config.out, config.json):
+        if path is not None and str(path) != "-":
+            check_output(path, config.overwrite, inputs=[Path(str(config.model))])
     console = Console(config.quiet)
     checkpoint = load_checkpoint(Path(str(config.model)))
     summary = _plan(config, checkpoint, console) if config.dry_run else _report(config, checkpoint, console)
@@ -52,7 +55,7 @@ def _report(config: ReportConfig, checkpoint: Checkpoint, console: Console) -> d
     if config.out is not None:
         with atomic_file(config.out) as partial:
             partial.write_text(render(data), encoding="utf-8")
-        console.print(f"\nReport: [bold]{config.out}[/bold]")
+        console.print(f"\nReport: [bold]{escape(str(config.out))}[/bold]")
     return as_json(data)
 
 
@@ -81,6 +84,6 @@ def _plan(config: ReportConfig, checkpoint: Checkpoint, console: Console) -> dic
     )
     console.print(
         f"about {seconds:,} s of encoding on two CPU cores and {memory:,} MB; "
-        f"{'no page (--out is missing)' if config.out is None else f'the page would be {config.out}'}"
+        f"{'no page (--out is missing)' if config.out is None else f'the page would be {escape(str(config.out))}'}"
     )
     return {"dry_run": True, **counts, "seconds": seconds, "memory_mb": memory}

@@ -36,6 +36,7 @@ def test_cache_is_used_and_gives_the_same_bits(
         assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
     broken = next(tmp_path.rglob("*.npy"))
     broken.write_bytes(b"cut short")
+    next(p for p in tmp_path.rglob("*.npy") if p != broken).write_bytes(b"")
     assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
     assert (FrozenEncoder(model, model.tokenizer, cache=False).encode(texts) == first).all()
 
@@ -70,3 +71,22 @@ def test_padding_side_and_order(tiny_model: Path) -> None:
 def test_nothing_to_encode(tiny_model: Path) -> None:
     model = load_model(str(tiny_model))
     assert FrozenEncoder(model, model.tokenizer).encode([]).shape == (0, 32)
+
+
+def test_other_pooling_is_another_model(tiny_model: Path) -> None:
+    """The same weights with another pooling give other outputs and must never share a cache."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+
+    transformer = Transformer(str(tiny_model))
+    folders = set()
+    for mode in ("mean", "cls"):
+        model = SentenceTransformer(modules=[transformer, Pooling(32, pooling_mode=mode)], device="cpu")
+        folders.add(FrozenEncoder(model, model.tokenizer).folder)
+    assert len(folders) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTRASTOK_CACHE", "/proc/no-such-place")
+    model = load_model(str(tiny_model))
+    assert FrozenEncoder(model, model.tokenizer).encode(["a knife"]).shape == (1, 32)

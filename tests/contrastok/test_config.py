@@ -30,8 +30,16 @@ def test_every_problem_is_listed_in_one_message() -> None:
 
 def test_train_problems() -> None:
     with pytest.raises(ConfigError) as error:
-        TrainConfig(temperature=0, learning_rate=-1.0, batch_size=0, epochs=-1).validate()
-    for part in ("--pairs", "--temperature", "--learning-rate", "--batch-size", "--epochs"):
+        TrainConfig(temperature=0, learning_rate=-1.0, batch_size=0, epochs=-1, init="charlen", seed=-1).validate()
+    for part in ("--pairs", "--temperature", "--learning-rate", "--batch-size", "--epochs", "charlen_mean", "--seed"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none(value: float) -> None:
+    with pytest.raises(ConfigError) as error:
+        TrainConfig(temperature=value, learning_rate=value, contrast_weight=value, distill_weight=value).validate()
+    for part in ("--temperature", "--learning-rate", "--contrast-weight", "--distill-weight"):
         assert part in str(error.value)
 
 

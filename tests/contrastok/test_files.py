@@ -59,14 +59,37 @@ def test_replacing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="--overwrite"):
         check_output(tmp_path / "out", overwrite=False)
     check_output(tmp_path / "out", overwrite=True)
-    with atomic_folder(tmp_path / "out") as folder:
+    with atomic_folder(tmp_path / "out", overwrite=True) as folder:
         (folder / "b").write_text("1")
     assert [p.name for p in tmp_path.iterdir()] == ["out"] and (tmp_path / "out" / "b").exists()
 
 
+def test_folders_of_other_people_inputs_and_home_are_never_replaced(tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    for folder in (mine, theirs):
+        folder.mkdir()
+        (folder / "file").write_text("")
+    (mine / "pairs.json").write_text("")
+    check_output(mine, True, marker="pairs.json", inputs=[theirs])
+    for out, options in (
+        (theirs, {}),
+        (mine, {"inputs": [mine]}),
+        (tmp_path, {"inputs": [mine]}),
+        (mine / "out", {"inputs": [mine]}),
+        (Path.home(), {}),
+        (Path.cwd(), {}),
+        (Path.cwd().parent, {}),
+    ):
+        with pytest.raises(OutputError):
+            check_output(out, True, marker="pairs.json", **options)  # type: ignore[arg-type]
+    check_output(mine / "report.html", False, inputs=[mine])  # a file may lie in the folder that it is about
+    with pytest.raises(OutputError, match="is a folder"):
+        check_output(mine, True)
+
+
 def test_a_parent_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="no writable folder"):
+    with pytest.raises(OutputError, match="cannot be written"):
         check_output(tmp_path / "file" / "out", overwrite=False)
 
 

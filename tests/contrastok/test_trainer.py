@@ -16,7 +16,6 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from contrastok.batches import epoch_batches, steps
 from contrastok.checkpoint import load_checkpoint
 from contrastok.config import ApplyConfig, TrainConfig
 from contrastok.errors import ConfigError, ContrastokError, InputError, ModelError, OutputError
@@ -179,21 +178,6 @@ def test_ways_of_training(make_config: Make, options: dict[str, Any]) -> None:
     assert summary["steps"] == (2 if "gradient_accumulation" in options else 6)
 
 
-def test_accumulated_gradients_are_the_mean_of_their_batches() -> None:
-    plan = list(steps([5] * 10, batch_size=2, epochs=1, accumulation=2, seed=0))
-    assert [len(step) for step in plan] == [2, 2, 1]
-    assert sorted(i for step in plan for batch in step for i in batch) == list(range(10))
-
-
-def test_batches_hold_similar_lengths_and_depend_on_seed_and_epoch_alone() -> None:
-    lengths = list(np.random.default_rng(0).integers(5, 100, 2000))
-    batches = epoch_batches(lengths, 16, seed=3, epoch=1)
-    assert sorted(i for b in batches for i in b) == list(range(2000))
-    assert batches == epoch_batches(lengths, 16, seed=3, epoch=1) != epoch_batches(lengths, 16, seed=3, epoch=2)
-    spread = np.mean([np.ptp([lengths[i] for i in b]) for b in batches])
-    assert spread < 0.2 * np.ptp(lengths)
-
-
 def test_existing_output_is_refused_before_any_work(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config()
     assert config.out
@@ -210,8 +194,103 @@ def test_overwrite_replaces_the_whole_folder(make_config: Make) -> None:
     assert config.out
     config.out.mkdir()
     (config.out / "old.txt").write_text("old")
+    with pytest.raises(OutputError, match="did not write"):  # somebody else's folder
+        train(config)
+    (config.out / "contrastok.json").write_text("{}")
     train(config)
-    assert not (config.out / "old.txt").exists() and (config.out / "contrastok.json").exists()
+    assert not (config.out / "old.txt").exists() and (config.out / "model.safetensors").exists()
+
+
+def test_overwrite_never_takes_an_input(make_config: Make) -> None:
+    config = make_config(overwrite=True)
+    assert config.pairs
+    for out in (config.pairs, config.pairs.parent, Path.cwd(), config.pairs / "inside", Path(config.model)):
+        with pytest.raises(OutputError, match="would replace"):
+            train(replace(config, out=out))
+    assert (config.pairs / "pairs.parquet").exists()
+
+
+def test_the_json_file_is_checked_before_the_work(make_config: Make, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is a folder"):
+        train(make_config(json=tmp_path, overwrite=True))
+    (tmp_path / "s.json").write_text("mine")
+    with pytest.raises(OutputError, match="--overwrite"):
+        train(make_config(json=tmp_path / "s.json"))
+
+
+def test_an_output_that_appears_during_the_run_is_not_replaced(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(epochs=0)
+    from contrastok import trainer
+
+    real = trainer.build_manifest
+
+    def meanwhile(*args: Any) -> Any:
+        assert config.out
+        config.out.mkdir()
+        (config.out / "contrastok.json").write_text("of another run")
+        return real(*args)
+
+    monkeypatch.setattr(trainer, "build_manifest", meanwhile)
+    with pytest.raises(OutputError, match="another run"):
+        train(config)
+    assert config.out and (config.out / "contrastok.json").read_text() == "of another run"
+
+
+def test_files_can_be_read_by_those_whom_the_umask_lets(trained: tuple[TrainConfig, dict[str, Any]]) -> None:
+    config, _ = trained
+    assert config.out
+    assert len({path.stat().st_mode & 0o777 for path in config.out.iterdir() if path.is_file()}) == 1
+
+
+def test_terms_and_paths_that_look_like_markup(make_config: Make, tmp_path: Path) -> None:
+    terms = tmp_path / "terms.txt"
+    terms.write_text("zorblaxin\n[/bold]\n[/BOLD]\n[red]\n")
+    out = tmp_path / "m[/x]"
+    train(make_config(terms=(terms,), epochs=0, out=out, quiet=False))
+    assert (out / "contrastok.json").exists()
+    apply(ApplyConfig(rows=out / "new_rows.safetensors", model=make_config().model, out=tmp_path / "a[/y]"))
+    assert (tmp_path / "a[/y]").exists()
+
+
+def test_a_manifest_about_other_rows_is_not_taken(
+    trained: tuple[TrainConfig, dict[str, Any]], make_config: Make
+) -> None:
+    config, _ = trained
+    other = make_config(epochs=0)
+    assert config.out and other.out
+    train(other)
+    manifest = json.loads((other.out / "contrastok.json").read_text())
+    manifest["tokens"][0]["token"] = "something else"
+    (other.out / "contrastok.json").write_text(json.dumps(manifest))
+    rebuilt = other.out.with_name("rebuilt")
+    apply(ApplyConfig(rows=other.out / "new_rows.safetensors", model=other.model, out=rebuilt, quiet=True))
+    assert load_checkpoint(rebuilt).manifest["tokens"][0]["token"] == "zorblaxin"
+    (other.out / "contrastok.json").write_text("{broken")
+    with pytest.raises(InputError, match="is broken"):
+        apply(ApplyConfig(rows=other.out / "new_rows.safetensors", model=other.model, out=rebuilt, overwrite=True))
+
+
+def test_a_model_that_holds_its_table_twice(
+    tokenizers_by_family: dict[str, Any], make_config: Make, tmp_path: Path
+) -> None:
+    """T5 shares its table between two modules; training, merging and applying must move both."""
+    from transformers import T5Config, T5EncoderModel
+
+    tokenizer = tokenizers_by_family["unigram"]
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2)
+    T5EncoderModel(config).save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "t5")
+    options = make_config("unigram", model=str(tmp_path / "t5"), out=tmp_path / "out", epochs=1)
+    train(options)
+    apply(
+        ApplyConfig(
+            rows=tmp_path / "out" / "new_rows.safetensors", model=options.model, out=tmp_path / "again", quiet=True
+        )
+    )
+    assert sha256_file(tmp_path / "out" / "model.safetensors") == sha256_file(tmp_path / "again" / "model.safetensors")
 
 
 def test_pairs_of_another_tokenizer(make_config: Make) -> None:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrastok.errors import ModelError
-from contrastok.gate import run_gate
 from contrastok.models import load_tokenizer, tokenizer_fingerprint
 from contrastok.vocabulary import (
     base_tokenizer,
@@ -47,39 +46,6 @@ def test_new_tokens_are_reachable_and_undone(any_tokenizer: Any, mode: str) -> N
         assert len(set(ids) & set(plan.ids_of(term))) == 1, term
     again = base_tokenizer(extended, manifest_of(plan))
     assert tokenizer_fingerprint(again) == before
-
-
-def test_gate_passes_in_the_default_mode(any_tokenizer: Any) -> None:
-    plan = plan_vocabulary(any_tokenizer, TERMS)
-    texts = {"mine": [f"a {term}, and {term}." for term in TERMS] + ["no term is here"]}
-    gate = run_gate(any_tokenizer, extend_tokenizer(any_tokenizer, plan), plan, texts, len(any_tokenizer))
-    assert [check.name for check in gate.checks if not check.passed] == []
-    gate.require(plan.mode, strict=True)
-
-
-def test_gate_finds_the_damage_of_a_naive_extension(tokenizers_by_family: dict[str, Any]) -> None:
-    """A token that matches inside words changes text without the term; the gate must say so."""
-    tokenizer = tokenizers_by_family["wordpiece"]
-    plan = plan_vocabulary(tokenizer, ["halloumi"])
-    naive = extend_tokenizer(tokenizer, plan)
-    from tokenizers import AddedToken
-
-    naive.backend_tokenizer.add_tokens([AddedToken("ee", single_word=False)])
-    gate = run_gate(tokenizer, naive, plan, {}, len(tokenizer))
-    assert any(c.name.startswith("collateral") and not c.passed for c in gate.checks)
-    with pytest.raises(ModelError, match="collateral"):
-        gate.require("added", strict=False)
-
-
-def test_vocab_mode_collateral_is_told_and_strict_refuses(tokenizers_by_family: dict[str, Any]) -> None:
-    tokenizer = tokenizers_by_family["wordpiece"]
-    plan = plan_vocabulary(tokenizer, ["halloumi"], "vocab")
-    gate = run_gate(tokenizer, extend_tokenizer(tokenizer, plan), plan, {}, len(tokenizer))
-    around = next(c for c in gate.checks if c.name == "collateral: words around terms")
-    assert not around.passed and "halloumis" in around.detail
-    gate.require("vocab", strict=False)
-    with pytest.raises(ModelError, match="halloumis"):
-        gate.require("vocab", strict=True)
 
 
 def test_terms_that_cannot_be_added_are_named(tokenizers_by_family: dict[str, Any]) -> None:

@@ -76,11 +76,12 @@ def kitchen(contrastok: Run, tmp_path_factory: pytest.TempPathFactory) -> Outcom
 
 @pytest.fixture(scope="session")
 def disease(contrastok: Run, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """220 disease names, Disease Ontology and MedQuAD, through all commands on the real MiniLM."""
-    from benchmarks.disease_terms import write_terms
-
+    """220 disease names as a word list, what the Disease Ontology's OBO file says of them, and MedQuAD's text."""
     folder = tmp_path_factory.mktemp("disease")
-    assert write_terms(shared_data, folder / "terms.jsonl", 220) == 220
+    ontology = shared_data / "disease_ontology"
+    words = [json.loads(line)["word"] for line in (ontology / "disease_terms.jsonl").read_text().splitlines()]
+    (folder / "words.txt").write_text("\n".join(words[:220]) + "\n")
     corpus = shared_data / "medquad" / "medquad.jsonl.gz"
-    gen = ["--corpus", corpus, "--text-field", "answer", "--hold-out", 0.5, "--max-sentences", 8]
-    return run_all(contrastok, folder, gen, ["--epochs", 1], folder / "terms.jsonl")
+    gen = ["--glossary", ontology / "doid-2016-09-01.obo", "--corpus", corpus, "--text-field", "answer"]
+    gen += ["--hold-out", 0.5, "--max-sentences", 8]
+    return run_all(contrastok, folder, gen, ["--epochs", 1], folder / "words.txt")

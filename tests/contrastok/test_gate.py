@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from contrastok.errors import ModelError
+from contrastok.gate import control_sentences, run_gate
+from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
+
+TERMS = ["halloumi", "zorblaxin", "il-6", "quib vexalotl", "C++", "brimwax"]
+
+
+def test_gate_passes_in_the_default_mode(any_tokenizer: Any) -> None:
+    plan = plan_vocabulary(any_tokenizer, TERMS)
+    texts = {"mine": [f"a {term}, and {term}." for term in TERMS] + ["no term is here"]}
+    gate = run_gate(any_tokenizer, extend_tokenizer(any_tokenizer, plan), plan, texts, len(any_tokenizer))
+    assert [check.name for check in gate.checks if not check.passed] == []
+    gate.require(plan.mode, strict=True)
+
+
+def test_gate_finds_the_damage_of_a_naive_extension(tokenizers_by_family: dict[str, Any]) -> None:
+    """A token that matches inside words changes text without the term; the gate must say so."""
+    tokenizer = tokenizers_by_family["wordpiece"]
+    plan = plan_vocabulary(tokenizer, ["halloumi"])
+    naive = extend_tokenizer(tokenizer, plan)
+    from tokenizers import AddedToken
+
+    naive.backend_tokenizer.add_tokens([AddedToken("ee", single_word=False)])
+    gate = run_gate(tokenizer, naive, plan, {}, len(tokenizer))
+    assert any(c.name.startswith("collateral") and not c.passed for c in gate.checks)
+    with pytest.raises(ModelError, match="collateral"):
+        gate.require("added", strict=False)
+
+
+def test_vocab_mode_collateral_is_told_and_strict_refuses(tokenizers_by_family: dict[str, Any]) -> None:
+    tokenizer = tokenizers_by_family["wordpiece"]
+    plan = plan_vocabulary(tokenizer, ["halloumi"], "vocab")
+    gate = run_gate(tokenizer, extend_tokenizer(tokenizer, plan), plan, {}, len(tokenizer))
+    around = next(c for c in gate.checks if c.name == "collateral: words around terms")
+    assert not around.passed and "halloumis" in around.detail
+    gate.require("vocab", strict=False)
+    with pytest.raises(ModelError, match="halloumis"):
+        gate.require("vocab", strict=True)
+
+
+def test_terms_without_a_letter_pass(any_tokenizer: Any) -> None:
+    """Emoji and symbols have no word boundary: a text that holds them anywhere holds the term."""
+    plan = plan_vocabulary(any_tokenizer, ["\U0001f9c0\U0001f35e", ".*+?^$", "halloumi"])
+    texts = {"mine": ["so\U0001f9c0\U0001f35eso", "x.*+?^$x", "nothing"]}
+    gate = run_gate(any_tokenizer, extend_tokenizer(any_tokenizer, plan), plan, texts, len(any_tokenizer))
+    assert len(plan.terms) == 3
+    assert [check for check in gate.checks if not check.passed] == []
+
+
+def test_control_sentences_hold_every_word_of_the_vocabulary(tokenizers_by_family: dict[str, Any]) -> None:
+    tokenizer = tokenizers_by_family["wordpiece"]
+    words = {form for form in tokenizer.get_vocab() if form.isalpha() and form.islower()}
+    assert words <= set(
+        " ".join(control_sentences(tokenizer))
+        .replace(",", " ")
+        .replace(".", " ")
+        .replace("'s", " ")
+        .replace(";", " ")
+        .replace("(", " ")
+        .replace(")", " ")
+        .split()
+    )
