@@ -120,10 +120,9 @@ class GenPairsConfig(VocabularyOptions, Common):
             found.append(f"--max-words must be at least 8 and at least --min-words, not {self.max_words}")
         if not 0 <= self.hold_out <= 1:
             found.append(f"--hold-out is a share between 0 and 1, not {self.hold_out}")
-        from contrastok.data_gen.pair_kinds import PAIR_KINDS
+        from contrastok.data_gen.pair_kinds import unknown_kinds
 
-        unknown = [kind for kind in dict.fromkeys(self.kinds) if kind not in PAIR_KINDS]
-        found += [f"--kinds {kind} is no kind of pair: {did_you_mean(kind, PAIR_KINDS)}" for kind in unknown]
+        found += unknown_kinds(self.kinds)
         return found
 
 

@@ -88,6 +88,11 @@ def _warning(term: Term, evidence: Evidence, pairs: int, min_sentences: int) -> 
     return "; ".join(parts)
 
 
+def clipped(text: str, length: int = 40) -> str:
+    """A name as a table shows it; a term may be as long as a paragraph."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def print_summary(console: Console, terms: Sequence[TermSummary], skipped: Sequence[Skipped]) -> None:
     """Print the table of terms, those with too little evidence, and those left out, each with the reason."""
     ranked = sorted(terms, key=lambda t: (sum(t.pairs.values()), t.sentences, t.token))
@@ -102,7 +107,7 @@ def print_summary(console: Console, terms: Sequence[TermSummary], skipped: Seque
 def print_plan(console: Console, tokens: Sequence[str], skipped: Sequence[Skipped], estimate: Estimate) -> None:
     """Print what a dry run found out."""
     more = f" and {len(tokens) - ROWS} more" if len(tokens) > ROWS else ""
-    _print_list(console, f"Would add {len(tokens)} terms", [", ".join(tokens[:ROWS]) + more])
+    _print_list(console, f"Would add {len(tokens)} terms", [", ".join(map(clipped, tokens[:ROWS])) + more])
     _print_list(console, f"Left out: {len(skipped)} terms", [f"{item.term}: {item.reason}" for item in skipped])
     basis = "the whole corpus" if estimate.complete else f"its first {estimate.sample_characters / 1e6:.1f} MB"
     console.print(
@@ -123,7 +128,7 @@ def _table(ranked: Sequence[TermSummary]) -> Table:
         table.add_column(_short(name), justify="right")
     for term in ranked[:ROWS]:
         counts = [term.sentences, *(term.pairs.get(kind, 0) for kind in kinds), term.negatives]
-        table.add_row(escape(term.token), *map(str, counts), style="yellow" if term.warning else "")
+        table.add_row(escape(clipped(term.token)), *map(str, counts), style="yellow" if term.warning else "")
     return table
 
 
