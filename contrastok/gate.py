@@ -93,7 +93,7 @@ def run_gate(
         _round_trip(base, extended, everything),
         _reload(extended, everything),
         _never_longer(base, extended, everything),
-        _table(plan, table_rows),
+        _table(base, plan, table_rows),
     ]
     return GateReport(tuple(checks))
 
@@ -203,11 +203,13 @@ def _never_longer(base: PreTrainedTokenizerFast, extended: PreTrainedTokenizerFa
     return Check("never longer", not longer, f"{saved} tokens saved, {len(longer)} texts longer" + _named(longer))
 
 
-def _table(plan: VocabularyPlan, table_rows: int) -> Check:
+def _table(base: PreTrainedTokenizerFast, plan: VocabularyPlan, table_rows: int) -> Check:
+    """Every new id has a row of its own: none is given twice, none belongs to an old token."""
     ids = plan.ids
     inside = sum(i < table_rows for i in ids)
     detail = f"{len(ids)} new ids, {inside} in the table's free rows, {len(ids) - inside} beyond its {table_rows} rows"
-    return Check("embedding table", len(set(ids)) == len(ids), detail)
+    taken = set(ids) & set(base.get_vocab().values())
+    return Check("embedding table", len(set(ids)) == len(ids) and not taken, detail)
 
 
 def _named(examples: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from contrastok.config import TrainConfig, as_json
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.terms import Term
-from contrastok.errors import InputError, raise_all
+from contrastok.errors import InputError
 from contrastok.export import base_facts, init_context, write_checkpoint
 from contrastok.files import atomic_folder, check_output, sha256_file
 from contrastok.gate import run_gate
@@ -97,15 +97,7 @@ def extend_and_check(
     """
     tokenizer = model.tokenizer
     plan = plan_vocabulary(tokenizer, [term.token for term in terms], config.token_mode)
-    if config.strict:
-        raise_all(
-            InputError, [f"{s.term!r} {s.reason}" for s in plan.skipped], hint="leave these terms out, or --strict"
-        )
-    if not plan.tokens:
-        raise InputError(
-            "no term is left to add: " + "; ".join(f"{s.term!r} {s.reason}" for s in plan.skipped[:5]),
-            hint="every word is one token of this model already, or cannot become one",
-        )
+    plan.require_terms(config.strict)
     extended = extend_tokenizer(tokenizer, plan)
     sample = list(dict.fromkeys([*pairs.anchor, *pairs.positive]))[:20_000]
     gate = run_gate(tokenizer, extended, plan, {"pairs": sample}, input_embedding(model).weight.shape[0])

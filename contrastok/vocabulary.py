@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from contrastok.errors import ModelError
+from contrastok.errors import InputError, ModelError, raise_all
 from contrastok.token_modes import VOCAB_FORMS, NewToken, apply_tokens, backend_state, tokenizer_family, with_backend
 
 if TYPE_CHECKING:
@@ -61,6 +61,21 @@ class VocabularyPlan:
     def ids(self) -> tuple[int, ...]:
         """All new ids."""
         return tuple(token.id for token in self.tokens)
+
+    def require_terms(self, strict: bool) -> None:
+        """Stop when no term is left, or when one was left out and `strict` was asked for.
+
+        Raises:
+            InputError: names the terms and why they were left out.
+        """
+        told = [f"{item.term!r} {item.reason}" for item in self.skipped]
+        if strict:
+            raise_all(InputError, told, hint="leave these terms out, or leave out --strict")
+        if not self.tokens:
+            raise InputError(
+                "no term is left to add: " + "; ".join(told[:5]),
+                hint="every word is one token of this model already, or cannot become one",
+            )
 
     def ids_of(self, term: str) -> tuple[int, ...]:
         """The ids of a term's forms."""

@@ -30,7 +30,7 @@ from contrastok.data_gen.summary import TermSummary, print_plan, print_summary, 
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.terms import Term
 from contrastok.data_gen.writer import write_pairs
-from contrastok.errors import InputError, raise_all
+from contrastok.errors import InputError
 from contrastok.files import atomic_folder, check_output, sha256_file, to_json
 from contrastok.models import load_model, load_tokenizer, tokenizer_fingerprint
 from contrastok.vocabulary import VocabularyPlan, encode_plain, extend_tokenizer, plan_vocabulary
@@ -106,17 +106,7 @@ def read_words(config: GenPairsConfig) -> Words:
     terms = read_terms(config.terms, config.glossary)
     base = load_tokenizer(config.model)
     plan = plan_vocabulary(base, [term.token for term in terms], config.token_mode)
-    if config.strict:
-        raise_all(
-            InputError,
-            [f"{item.term!r} {item.reason}" for item in plan.skipped],
-            hint="leave these terms out, or leave out --strict",
-        )
-    if not plan.tokens:
-        raise InputError(
-            "no term is left to add: " + "; ".join(f"{item.term!r} {item.reason}" for item in plan.skipped[:5]),
-            hint="every word is one token of this model already, or cannot become one",
-        )
+    plan.require_terms(config.strict)
     by_token = {term.token: term for term in terms}
     return Words(tuple(by_token[token] for token in plan.terms), plan, base, Fold(base), confirm_by(base, plan))
 

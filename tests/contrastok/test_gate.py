@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,3 +67,11 @@ def test_control_sentences_hold_every_word_of_the_vocabulary(tokenizers_by_famil
         .replace(")", " ")
         .split()
     )
+
+
+def test_an_id_of_an_old_token_is_found(tokenizers_by_family: dict[str, Any]) -> None:
+    tokenizer = tokenizers_by_family["wordpiece"]
+    plan = plan_vocabulary(tokenizer, ["halloumi"])
+    stolen = replace(plan, tokens=(replace(plan.tokens[0], id=7),))
+    gate = run_gate(tokenizer, extend_tokenizer(tokenizer, plan), stolen, {}, len(tokenizer))
+    assert not next(check for check in gate.checks if check.name == "embedding table").passed
