@@ -11,14 +11,19 @@ from typing import Any
 
 import tyro
 
-from contrastok.config import COMMANDS, Common, from_toml
-from contrastok.errors import ContrastokError
+from contrastok.config import COMMANDS, GROUPS, from_toml
+from contrastok.errors import ConfigError, ContrastokError, did_you_mean
+from contrastok.options import Common
 
 RUNNERS = {
     "gen-pairs": ("contrastok.data_gen.pipeline", "gen_pairs"),
     "train": ("contrastok.trainer", "train"),
     "report": ("contrastok.eval.report", "report"),
     "apply": ("contrastok.export", "apply"),
+    "eval recovery": ("contrastok.eval.recovery", "recovery"),
+    "eval relatedness": ("contrastok.eval.relatedness", "relatedness"),
+    "eval retrieval": ("contrastok.eval.retrieval", "retrieval"),
+    "eval no-harm": ("contrastok.eval.no_harm", "no_harm"),
 }
 """Where the function of each command lies; imported when it is called."""
 
@@ -61,17 +66,50 @@ def parse(arguments: Sequence[str]) -> Common:
         ContrastokError: the TOML file is unusable.
         SystemExit: tyro printed a help text (0) or what is wrong with the flags (2).
     """
-    command = arguments[0] if arguments else ""
+    command = " ".join(arguments[:2]) if arguments and arguments[0] in GROUPS else " ".join(arguments[:1])
     file = _config_file(arguments)
     if file is not None and command in COMMANDS:
         default = from_toml(COMMANDS[command], file)
-        return tyro.cli(COMMANDS[command], args=list(arguments[1:]), default=default, prog=f"contrastok {command}")
+        rest = list(arguments[len(command.split()) :])
+        return tyro.cli(COMMANDS[command], args=rest, default=default, prog=f"contrastok {command}")
+    return _subcommand(arguments)
+
+
+def _subcommand(arguments: Sequence[str]) -> Common:
+    """What the arguments ask of a command; help where they name a group or nothing.
+
+    Raises:
+        ConfigError: there is no such command; says which is closest.
+    """
+    group = arguments[0] if arguments and arguments[0] in GROUPS else ""
+    rest = list(arguments[1:] if group else arguments)
+    kinds = _members(group)
+    if rest and not rest[0].startswith("-") and rest[0] not in kinds:
+        hint = f"{did_you_mean(rest[0], kinds)} (see {f'contrastok {group}'.strip()} --help)"
+        raise ConfigError(f"{f'{group} {rest[0]}'.strip()!r} is no command", hint=hint)
     return tyro.extras.subcommand_cli_from_dict(  # type: ignore[no-any-return]
-        dict(COMMANDS),
-        args=list(arguments),
-        prog="contrastok",
-        description=DESCRIPTION,
+        kinds,
+        args=rest,
+        prog=f"contrastok {group}".strip(),
+        description=GROUPS[group] if group else DESCRIPTION,
     )
+
+
+def _members(group: str) -> dict[str, Callable[..., Any]]:
+    """What may follow a group's name; with "": the commands of one word and the groups."""
+    if group:
+        return {name.split()[1]: kind for name, kind in COMMANDS.items() if name.startswith(f"{group} ")}
+    single = {name: kind for name, kind in COMMANDS.items() if " " not in name}
+    return {**single, **{name: _described(text.splitlines()[0]) for name, text in GROUPS.items()}}
+
+
+def _described(text: str) -> Callable[[], None]:
+    """Stands for a group in the list of commands; never called, for a group's name leads to its own parser."""
+
+    def group() -> None: ...
+
+    group.__doc__ = text
+    return group
 
 
 def _config_file(arguments: Sequence[str]) -> Path | None:

@@ -1,7 +1,7 @@
 """One set of frozen dataclasses for the Python API, the flags and the TOML file.
 
 Each command has one configuration. A TOML file may hold a table for each command ([gen-pairs], [train],
-[report], [apply]) and keys at the top that serve every command that has them:
+[report], [apply], [eval.relatedness] ...) and keys above them that serve every command that has them:
 
     model = "minilm"
     terms = "terms.jsonl"
@@ -19,6 +19,7 @@ import dataclasses
 import math
 import tomllib
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -26,49 +27,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 
 from contrastok.errors import ConfigError, InputError, did_you_mean, raise_all
-
-TokenMode = Literal["auto", "added", "vocab"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """Options of every command."""
-
-    config: Path | None = None
-    """TOML file with a table for each command; flags override it."""
-    seed: int = 0
-    """Seed of everything that is drawn."""
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show the plan (tokens, counts, time, memory) and write nothing."""
-    overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Replace an output that exists."""
-    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """No tables and no progress bars; errors are still printed."""
-    json: Path | None = None
-    """Write the summary as JSON to this file ("-": standard output)."""
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with these options, one sentence each."""
-        return [] if 0 <= self.seed < 2**32 else [f"--seed must be between 0 and {2**32 - 1}, not {self.seed}"]
-
-    def validate(self) -> None:
-        """Check every option at once.
-
-        Raises:
-            ConfigError: lists every problem, not only the first.
-        """
-        raise_all(ConfigError, self.problems(), hint=f"see contrastok {command_name(type(self))} --help")
-
-
-@dataclass(frozen=True, kw_only=True)
-class VocabularyOptions:
-    """How terms become tokens; the same for gen-pairs and train, so that both plan the same tokens."""
-
-    token_mode: TokenMode = "auto"
-    """added: AddedToken entries, which change no text without the term (what auto takes, for every family).
-    vocab: entries of the tokenizer's own model, for runtimes that ignore AddedToken's rules."""
-    strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Refuse to go on when a term cannot be added, instead of naming it and leaving it out."""
+from contrastok.eval_config import EVAL_COMMANDS
+from contrastok.options import Common, VocabularyOptions, flag, missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +41,13 @@ class GenPairsConfig(VocabularyOptions, Common):
     terms: tuple[Path, ...] = ()
     """Words to teach: .jsonl, .csv, .obo, or a word list (.txt). Several files are merged."""
     corpus: tuple[str, ...] = ()
-    """Text: .txt, .jsonl, .csv, .parquet, each also .gz, a folder of them, or the name of a dataset."""
+    """Text: .txt, .jsonl, .csv, .parquet, each also .gz, a folder of them, a WordNet folder, or a dataset's name."""
     glossary: tuple[Path, ...] = ()
     """Where to look up what the terms lack (definition, synonyms, broader): term files or a WordNet folder."""
     model: str = "minilm"
     """Local folder, hub name, or minilm for the packaged all-MiniLM-L6-v2."""
     out: Path | None = None
-    """Folder for pairs.parquet and pairs.json."""
+    """Folder for pairs.parquet, evidence.parquet and pairs.json."""
     text_field: str = "text"
     """Field of .jsonl, .csv, .parquet and datasets that holds the text."""
     split: str = "train"
@@ -106,14 +66,25 @@ class GenPairsConfig(VocabularyOptions, Common):
     """Hard negatives for each pair."""
     hold_out: float = 0.25
     """Share of each term's synonyms, broader and related names kept out of the pairs, for an honest report."""
+    known_sentences: int = 8
+    """Sentences for each word that the model knows already, from which the initialiser learns; 0 leaves them out."""
+    wordnet: str = "auto"
+    """Where words that the model knows are looked up after --glossary: auto (a WordNet folder of --glossary, of
+    WNSEARCHDIR or of the system), none, or a folder."""
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these options, one sentence each."""
         found = super().problems()
-        found += _missing(self, "terms", "corpus", "out")
+        found += missing(self, "terms", "corpus", "out")
         found += [
-            f"--{_flag(name)} must be at least {low}, not {getattr(self, name)}"
-            for name, low in (("max_sentences", 1), ("min_sentences", 0), ("min_words", 1), ("negatives", 0))
+            f"--{flag(name)} must be at least {low}, not {getattr(self, name)}"
+            for name, low in (
+                ("max_sentences", 1),
+                ("min_sentences", 0),
+                ("min_words", 1),
+                ("negatives", 0),
+                ("known_sentences", 0),
+            )
             if getattr(self, name) < low
         ]
         if self.max_words < max(self.min_words, 8):
@@ -169,9 +140,9 @@ class TrainConfig(VocabularyOptions, Common):
     def problems(self) -> list[str]:
         """Everything that is wrong with these options, one sentence each."""
         found = super().problems()
-        found += _missing(self, "terms", "pairs", "out")
+        found += missing(self, "terms", "pairs", "out")
         found += [
-            f"--{_flag(name)} must be at least {low}, not {getattr(self, name)}"
+            f"--{flag(name)} must be at least {low}, not {getattr(self, name)}"
             for name, low in (
                 ("epochs", 0),
                 ("batch_size", 1),
@@ -185,7 +156,7 @@ class TrainConfig(VocabularyOptions, Common):
         ]
         for name in ("contrast_weight", "distill_weight"):
             if not math.isfinite(getattr(self, name)):
-                found.append(f"--{_flag(name)} must be finite, not {getattr(self, name)}")
+                found.append(f"--{flag(name)} must be finite, not {getattr(self, name)}")
         if not 1e-3 <= self.temperature <= 100:
             found.append(f"--temperature must be between 0.001 and 100, not {self.temperature}")
         if self.learning_rate is not None and not 0 < self.learning_rate <= 10:
@@ -213,7 +184,7 @@ class ReportConfig(Common):
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these options, one sentence each."""
-        found = super().problems() + _missing(self, "model")
+        found = super().problems() + missing(self, "model")
         if not 1 <= self.neighbors <= 100:
             found.append(f"--neighbors must be between 1 and 100, not {self.neighbors}")
         return found
@@ -235,7 +206,7 @@ class ApplyConfig(Common):
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these options, one sentence each."""
-        return super().problems() + _missing(self, "rows", "out")
+        return super().problems() + missing(self, "rows", "out")
 
 
 COMMANDS: dict[str, type[Common]] = {
@@ -243,7 +214,19 @@ COMMANDS: dict[str, type[Common]] = {
     "train": TrainConfig,
     "report": ReportConfig,
     "apply": ApplyConfig,
+    **EVAL_COMMANDS,
 }
+"""Every command by its name; the first of two words is its group (`contrastok eval relatedness`)."""
+
+GROUPS = {
+    "eval": """Measure what the new tokens are worth, every figure beside its baselines.
+
+Example: contrastok eval recovery    --sample 200 --corpus corpus/
+         contrastok eval relatedness --model model/
+         contrastok eval retrieval   --model model/ --queries queries.jsonl --passages passages.jsonl
+         contrastok eval no-harm     --model model/ --texts corpus/"""
+}
+"""The groups of commands, and what they are for."""
 
 C = TypeVar("C", bound=Common)
 
@@ -270,31 +253,49 @@ def from_toml(kind: type[C], path: Path) -> C:
         raise InputError("no such file", where=path, hint="--config names a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise InputError(f"is no TOML file: {error}", where=path) from None
-    command = command_name(kind)
-    tables = {key: value for key, value in document.items() if isinstance(value, dict)}
-    shared = {key: value for key, value in document.items() if key not in tables}
-    known_anywhere = {_flag(f.name) for c in COMMANDS.values() for f in dataclasses.fields(c)}
-    problems = [f"[{name}] is no command: {did_you_mean(name, COMMANDS)}" for name in tables if name not in COMMANDS]
-    problems += [
-        f"{key} is no option: {did_you_mean(key, known_anywhere)}" for key in shared if _flag(key) not in known_anywhere
-    ]
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    own = tables.get(command, {})
-    problems += [
-        f"[{command}] {key} is no option: {did_you_mean(_flag(key), map(_flag, fields))}"
-        for key in own
-        if _name(key) not in fields
-    ]
-    merged = {_name(key): value for source in (shared, own) for key, value in source.items() if _name(key) in fields}
+    scopes = _scopes(document)
+    own = command_name(kind).replace(" ", ".")
+    tables = {*GROUPS, *(name.replace(" ", ".") for name in COMMANDS)}
+    problems = [f"[{name}] is no command: {did_you_mean(name, tables)}" for name in scopes if name not in {"", *tables}]
+    fields = {f.name for f in dataclasses.fields(kind)}
+    merged: dict[str, Any] = {}
+    for scope in dict.fromkeys(("", own.partition(".")[0], own)):
+        known, head = _options_of(scope), f"[{scope}] " if scope else ""
+        for key, value in scopes.get(scope, {}).items():
+            if flag(key) not in known:
+                problems.append(f"{head}{key} is no option: {did_you_mean(flag(key), known)}")
+            elif _name(key) in fields:
+                merged[_name(key)] = value
     hints = typing.get_type_hints(kind)
     values = {}
     for name, value in merged.items():
         try:
             values[name] = _convert(value, hints[name])
         except TypeError as error:
-            problems.append(f"{_flag(name)} = {value!r}: {error}")
+            problems.append(f"{flag(name)} = {value!r}: {error}")
     raise_all(ConfigError, [f"{path}: {problem}" for problem in problems])
     return kind(**values)
+
+
+def _scopes(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The keys of a TOML document by the header above them: "" for its top, "eval", "eval.relatedness"."""
+    scopes: dict[str, Mapping[str, Any]] = {"": _scalars(document)}
+    for name, table in document.items():
+        if isinstance(table, dict):
+            scopes[name] = _scalars(table) if name in GROUPS else table
+            inner = table if name in GROUPS else {}
+            scopes |= {f"{name}.{key}": value for key, value in inner.items() if isinstance(value, dict)}
+    return scopes
+
+
+def _scalars(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if not isinstance(value, dict)}
+
+
+def _options_of(scope: str) -> set[str]:
+    """The options of the commands that a header serves; all of them for the top."""
+    served = [kind for name, kind in COMMANDS.items() if scope in ("", name.split()[0], name.replace(" ", "."))]
+    return {flag(f.name) for kind in served for f in dataclasses.fields(kind)}
 
 
 def _convert(value: Any, hint: Any) -> Any:
@@ -316,14 +317,6 @@ def _convert(value: Any, hint: Any) -> Any:
     if isinstance(value, bool) is not (hint is bool) or not isinstance(value, hint):
         raise TypeError(f"expected {'text' if hint in (str, Path) else hint.__name__}")
     return value
-
-
-def _missing(config: Common, *names: str) -> list[str]:
-    return [f"--{_flag(name)} is missing" for name in names if not getattr(config, name)]
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
 
 
 def _name(key: str) -> str:

@@ -93,7 +93,12 @@ def read_pairs(path: Path, tokenizer_sha256: str) -> PairTable:
     )
 
 
-def _about(file: Path, digest: str, tokenizer_sha256: str) -> Mapping[str, Any]:
+def read_about(file: Path) -> Mapping[str, Any]:
+    """The content of a pairs.json; empty when there is none.
+
+    Raises:
+        InputError: it is no JSON object.
+    """
     if not file.is_file():
         return {}
     try:
@@ -102,6 +107,13 @@ def _about(file: Path, digest: str, tokenizer_sha256: str) -> Mapping[str, Any]:
         raise InputError(f"is no JSON: {error}", where=file, hint="run gen-pairs again") from error
     if not isinstance(about, dict):
         raise InputError("is no JSON object", where=file, hint="run gen-pairs again")
+    return about
+
+
+def _about(file: Path, digest: str, tokenizer_sha256: str) -> Mapping[str, Any]:
+    if not file.is_file():
+        return {}
+    about = read_about(file)
     if about.get("tokenizer_sha256") != tokenizer_sha256:
         raise InputError(
             f"these pairs were made for the tokenizer of model {about.get('model')!r}, which is another one",

@@ -24,6 +24,7 @@ from contrastok.data_gen.text_files import (
     reader_for,
     unreadable,
 )
+from contrastok.data_gen.wordnet import WordNet, data_files, is_database
 from contrastok.errors import InputError, did_you_mean
 
 _DATASET_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -39,7 +40,8 @@ class Document:
 
     Attributes:
         text: without NUL characters and lone surrogates.
-        source: where it starts: `file:line`, or `file:row` (Parquet) and `name[split]:row` (datasets) from 1.
+        source: where it starts: `file:line`, or `file:row` (Parquet) and `name[split]:row` (datasets) from 1,
+            or `file: byte n` (WordNet).
     """
 
     text: str
@@ -55,8 +57,8 @@ def read_corpus(sources: Sequence[str], text_field: str = "text", split: str = "
 
     Args:
         sources: .txt (a line is a document; hard-wrapped lines are joined), .jsonl and .csv, each also .gz,
-            .parquet, a folder of those (sorted, hidden files left out), or the name of a dataset of the
-            Hugging Face `datasets` library.
+            .parquet, a folder of those (sorted, hidden files left out), a WordNet folder (each gloss and each
+            example is a document), or the name of a dataset of the Hugging Face `datasets` library.
         text_field: the field that holds the text in all kinds but .txt. Rows where it is empty are skipped.
         split: of a dataset.
 
@@ -71,16 +73,19 @@ def read_corpus(sources: Sequence[str], text_field: str = "text", split: str = "
     streams: list[Stream] = []
     for source in _checked(sources):
         try:
-            files = _files_of(source)
-            streams += (
-                [partial(reader_for(file, CORPUS_READERS), file, text_field) for file in files]
-                if files
-                else [_open_dataset(source, text_field, split)]
-            )
+            streams += _streams_of(source, text_field, split)
         except InputError as problem:
             problems.append(problem)
     raise_problems(problems)
     return (document for stream in streams for document in stream())
+
+
+def _streams_of(source: str, text_field: str, split: str) -> list[Stream]:
+    if os.path.isdir(source) and is_database(Path(source)):
+        return [partial(_read_wordnet, Path(source))]
+    if files := _files_of(source):
+        return [partial(reader_for(file, CORPUS_READERS), file, text_field) for file in files]
+    return [_open_dataset(source, text_field, split)]
 
 
 def describe_corpus(sources: Sequence[str]) -> tuple[int, int]:
@@ -110,7 +115,7 @@ def _files_of(source: str) -> list[Path]:
     """The files of a source that is on disk; none when it can only be the name of a dataset."""
     path = Path(source)
     if os.path.isdir(source):
-        return _files_in(path)
+        return data_files(path) or _files_in(path)
     if os.path.exists(source):
         reader_for(path, CORPUS_READERS)
         return [path]
@@ -212,6 +217,11 @@ def _read_dataset(rows: Any, name: str, text_field: str, split: str) -> Iterator
         except Exception as error:
             raise _no_dataset(name, split, error) from None
         yield from _documents([(f"{name}[{split}]:{number}", row)], text_field)
+
+
+def _read_wordnet(folder: Path) -> Iterator[Document]:
+    for place, synset in WordNet(folder).placed_synsets():
+        yield from (Document(text, place) for text in map(clean, synset.texts) if text.strip())
 
 
 def _documents(records: Iterable[tuple[str, Record | InputError]], text_field: str) -> Iterator[Document]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from contrastok.data_gen.fold import Fold
 from contrastok.data_gen.matcher import Match, TermMatcher
 from contrastok.data_gen.reservoir import BottomK, keyed_hash
 from contrastok.data_gen.sentences import Span, blocks, split_sentences, window
@@ -94,6 +95,7 @@ def mine(
     matcher: TermMatcher,
     confirm: Confirm,
     options: MiningOptions,
+    also: Callable[[str], None] | None = None,
 ) -> Mined:
     """Read every document once and keep a sample of sentences for each term.
 
@@ -107,11 +109,17 @@ def mine(
         matcher: finds them.
         confirm: asks the tokenizer whether a match really becomes the token.
         options: limits and seed.
+        also: is told every block of the corpus, whether a term is in it or not.
     """
     miner = _Miner(terms, matcher, confirm, options)
     for document in documents:
-        miner.read(document)
+        miner.read(document, also)
     return miner.finish()
+
+
+def gist(text: str, fold: Fold) -> str:
+    """What near duplicates share: the folded text without digits and punctuation."""
+    return re.sub(r"[\W\d_]+", " ", fold.key(text))
 
 
 class _Miner:
@@ -124,11 +132,13 @@ class _Miner:
         self.documents = self.characters = self.sentences = 0
         self.dropped = Counter({TOO_SHORT: 0, NOT_ENCODED: 0, DUPLICATE: 0})
 
-    def read(self, document: SourcedText) -> None:
+    def read(self, document: SourcedText, also: Callable[[str], None] | None) -> None:
         self.documents += 1
         self.characters += len(document.text)
         # The tokenizer's normaliser composes characters across positions, the fold of the matcher does not.
         for block in blocks(unicodedata.normalize("NFC", document.text)):
+            if also is not None:
+                also(block)
             if self.matcher.find(block):  # splitting every block into sentences would take most of the time
                 for sentence in split_sentences(block):
                     self._look_at(sentence, document.source)
@@ -146,8 +156,7 @@ class _Miner:
             self._keep(term, Sentence(text, spans, source))
 
     def _keep(self, term: int, sentence: Sentence) -> None:
-        content = re.sub(r"[\W\d_]+", " ", self.matcher.fold.key(sentence.text))
-        priority = keyed_hash(self.options.seed, self.terms[term], content)
+        priority = keyed_hash(self.options.seed, self.terms[term], gist(sentence.text, self.matcher.fold))
         self.dropped[DUPLICATE] += priority in self.seen[term]
         self.seen[term].add(priority)
         self.samples[term].offer(priority, sentence)

@@ -2,7 +2,7 @@
 
 Each stage takes plain data and returns plain data:
 
-    read_words -> mine_corpus -> find_negatives -> build_term (for each term) -> write
+    read_words -> mine_corpus -> find_negatives -> build_term (for each term) -> known_evidence -> write
 """
 
 from __future__ import annotations
@@ -22,15 +22,26 @@ from contrastok.data_gen.corpus import Document, describe_corpus, read_corpus
 from contrastok.data_gen.estimate import estimate_run
 from contrastok.data_gen.evidence import Confirm, Evidence, Mined, MiningOptions, mine
 from contrastok.data_gen.fold import Fold
+from contrastok.data_gen.known import KnownOptions, KnownPlan, known_evidence, plan_known
 from contrastok.data_gen.matcher import TermMatcher, contains_name
 from contrastok.data_gen.negatives import NegativeSource, describing_text, negative_sources, with_negatives
 from contrastok.data_gen.pair_kinds import Pair, PairContext, PairKind, choose_kinds
 from contrastok.data_gen.relations import names_of, split_relations, without_leaks
-from contrastok.data_gen.summary import TermSummary, print_plan, print_summary, summarise
-from contrastok.data_gen.term_readers import read_terms
+from contrastok.data_gen.summary import (
+    KnownSummary,
+    TermSummary,
+    print_known,
+    print_plan,
+    print_summary,
+    summarise,
+    summarise_known,
+)
+from contrastok.data_gen.term_readers import TermGlossary, read_glossaries
 from contrastok.data_gen.terms import Term
-from contrastok.data_gen.writer import write_pairs
+from contrastok.data_gen.text_sample import TextSample
+from contrastok.data_gen.writer import write_evidence, write_pairs
 from contrastok.errors import InputError
+from contrastok.evidence import EVIDENCE_FILE, WordEvidence
 from contrastok.files import atomic_folder, check_output, sha256_file, to_json
 from contrastok.models import load_model, load_tokenizer, tokenizer_fingerprint
 from contrastok.vocabulary import VocabularyPlan, encode_plain, extend_tokenizer, plan_vocabulary
@@ -49,6 +60,7 @@ class Words:
         base: the tokenizer before.
         fold: text as that tokenizer sees it.
         confirm: whether the extended tokenizer finds terms, given by their index here, in texts.
+        known: the words that the model has already; none when they are not wanted.
     """
 
     terms: tuple[Term, ...]
@@ -56,6 +68,7 @@ class Words:
     base: PreTrainedTokenizerFast
     fold: Fold
     confirm: Confirm
+    known: KnownPlan
 
 
 def gen_pairs(config: GenPairsConfig) -> dict[str, Any]:
@@ -80,7 +93,8 @@ def gen_pairs(config: GenPairsConfig) -> dict[str, Any]:
     words = read_words(config)
     if config.dry_run:
         return _dry_run(config, words, documents, console)
-    mined = mine_corpus(words, console.track(documents, "Reading the corpus"), config)
+    sample = TextSample(config.seed)
+    mined = mine_corpus(words, console.track(documents, "Reading the corpus"), config, sample)
     _require_evidence(words, mined, config, console)
     sources = find_negatives(words, mined, config, console)
     built = [
@@ -90,8 +104,11 @@ def gen_pairs(config: GenPairsConfig) -> dict[str, Any]:
     pairs = [pair for made, _ in built for pair in made]
     terms = [summarised for _, summarised in built]
     _require_pairs(pairs, config)
-    summary = _write(config.out, pairs, terms, words, mined, config)
+    evidence = collect_evidence(words, mined, terms, sample, config, console)
+    known = summarise_known(words.known, evidence)
+    summary = _write(config.out, pairs, evidence, terms, known, words, mined, config)
     print_summary(console, terms, words.plan.skipped)
+    print_known(console, known)
     console.print(f"{len(pairs)} pairs for {len(terms)} terms in {escape(str(config.out))}")
     emit_json(summary, config.json)
     return summary
@@ -101,14 +118,22 @@ def read_words(config: GenPairsConfig) -> Words:
     """Read the terms and plan their tokens.
 
     Raises:
-        InputError: the terms cannot be read; none can become a token; or, with `strict`, one cannot.
+        InputError: the terms, a glossary or WordNet cannot be read; no term can become a token; or, with
+            `strict`, one cannot.
     """
-    terms = read_terms(config.terms, config.glossary)
+    terms, glossaries = read_glossaries(config.terms, config.glossary)
     base = load_tokenizer(config.model)
     plan = plan_vocabulary(base, [term.token for term in terms], config.token_mode)
     plan.require_terms(config.strict)
     by_token = {term.token: term for term in terms}
-    return Words(tuple(by_token[token] for token in plan.terms), plan, base, Fold(base), confirm_by(base, plan))
+    new = tuple(by_token.pop(token) for token in plan.terms)
+    described = TermGlossary(by_token.values())  # terms that are one token already come with what is said of them
+    known = (
+        plan_known(base, plan.terms, (described, *glossaries), config.wordnet)
+        if config.known_sentences
+        else KnownPlan({})
+    )
+    return Words(new, plan, base, Fold(base), confirm_by(base, plan), known)
 
 
 def confirm_by(base: PreTrainedTokenizerFast, plan: VocabularyPlan) -> Confirm:
@@ -119,11 +144,12 @@ def confirm_by(base: PreTrainedTokenizerFast, plan: VocabularyPlan) -> Confirm:
     return lambda texts, term: [any(term_of.get(i) == term for i in ids) for ids in encode_plain(extended, texts)]
 
 
-def mine_corpus(words: Words, documents: Iterable[Document], config: GenPairsConfig) -> Mined:
-    """Stream the corpus once and keep sentences for each term."""
+def mine_corpus(words: Words, documents: Iterable[Document], config: GenPairsConfig, sample: TextSample) -> Mined:
+    """Stream the corpus once; keep sentences for each term, and a sample of all text for the known words."""
     tokens = [term.token for term in words.terms]
     options = MiningOptions(config.seed, config.max_sentences, config.min_words, config.max_words)
-    return mine(documents, tokens, TermMatcher(tokens, words.fold), words.confirm, options)
+    also = sample.offer if words.known.words else None
+    return mine(documents, tokens, TermMatcher(tokens, words.fold), words.confirm, options, also)
 
 
 def _require_evidence(words: Words, mined: Mined, config: GenPairsConfig, console: Console) -> None:
@@ -188,13 +214,41 @@ def build_term(
             made.setdefault((pair.anchor, pair.positive), pair)
     pairs = with_negatives(list(made.values()), source, config.negatives, term.definition)
     shown = [text for pair in pairs for text in (pair.anchor, pair.positive)]
+    shown += [term.definition, *(sentence.text for sentence in evidence.sentences)]
     return pairs, summarise(term, evidence, pairs, without_leaks(relations, shown, fold), config.min_sentences)
+
+
+def collect_evidence(
+    words: Words,
+    mined: Mined,
+    terms: Sequence[TermSummary],
+    sample: TextSample,
+    config: GenPairsConfig,
+    console: Console,
+) -> tuple[WordEvidence, ...]:
+    """What is known of each term, in the order of their rows, and then of each word that the model has."""
+    new = [term_evidence(term, mined.evidence[term.token], told) for term, told in zip(words.terms, terms, strict=True)]
+    options = KnownOptions(config.seed, config.known_sentences, config.min_words, config.max_words)
+    held_out = [name.name for term in terms for name in term.relations if name.kind == "synonym" and name.held_out]
+    known = known_evidence(
+        words.known, sample.blocks(), words.base, options, console, terms=words.plan.terms, held_out=held_out
+    )
+    return (*new, *known)
+
+
+def term_evidence(term: Term, evidence: Evidence, told: TermSummary) -> WordEvidence:
+    """What training may use of a term: no name that is held out."""
+    sentences = tuple(sentence.text for sentence in evidence.sentences)
+    synonyms, broader = (names_of(told.relations, kind) for kind in ("synonym", "broader"))
+    return WordEvidence(term.token, False, term.definition, synonyms, broader, sentences)
 
 
 def _write(
     out: Path,
     pairs: Sequence[Pair],
+    evidence: Sequence[WordEvidence],
     terms: Sequence[TermSummary],
+    known: KnownSummary,
     words: Words,
     mined: Mined,
     config: GenPairsConfig,
@@ -202,6 +256,7 @@ def _write(
     """Write the folder; returns the content of its pairs.json."""
     with atomic_folder(out, config.overwrite) as folder:
         write_pairs(folder / "pairs.parquet", pairs)
+        write_evidence(folder / EVIDENCE_FILE, evidence)
         summary = {
             "format": 1,
             "contrastok": __version__,
@@ -210,6 +265,7 @@ def _write(
             "model": config.model,
             "tokenizer_sha256": tokenizer_fingerprint(words.base),
             "pairs_sha256": sha256_file(folder / "pairs.parquet"),
+            "evidence": {"sha256": sha256_file(folder / EVIDENCE_FILE), **asdict(known)},
             "corpus": {
                 "documents": mined.documents,
                 "characters": mined.characters,
@@ -232,8 +288,13 @@ def _dry_run(config: GenPairsConfig, words: Words, documents: Iterable[Document]
     """Show what would be done; write nothing but the summary that was asked for."""
     files, size = describe_corpus(config.corpus)
     estimate = estimate_run(
-        documents, lambda sample: mine_corpus(words, sample, config), files, size, config.max_sentences
+        documents,
+        lambda head: mine_corpus(words, head, config, TextSample(config.seed)),
+        files,
+        size,
+        config.max_sentences,
     )
+    known = summarise_known(words.known, ())
     tokens = [{"token": token.term, "form": token.form, "id": token.id} for token in words.plan.tokens]
     summary = {
         "dry_run": True,
@@ -241,8 +302,10 @@ def _dry_run(config: GenPairsConfig, words: Words, documents: Iterable[Document]
         "mode": words.plan.mode,
         "tokens": tokens,
         "skipped": [asdict(item) for item in words.plan.skipped],
+        "known_words": known.known_words,
+        "wordnet": known.wordnet,
         **asdict(estimate),
     }
-    print_plan(console, words.plan.terms, words.plan.skipped, estimate)
+    print_plan(console, words.plan.terms, words.plan.skipped, known, estimate)
     emit_json(summary, config.json)
     return summary

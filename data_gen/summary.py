@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,9 +14,11 @@ from rich.table import Table
 from contrastok.console import Console
 from contrastok.data_gen.estimate import Estimate
 from contrastok.data_gen.evidence import Evidence
+from contrastok.data_gen.known import KnownPlan
 from contrastok.data_gen.pair_kinds import PAIR_KINDS, Pair
 from contrastok.data_gen.relations import Relation
 from contrastok.data_gen.terms import Term
+from contrastok.evidence import WordEvidence
 from contrastok.vocabulary import Skipped
 
 ROWS = 40
@@ -56,6 +58,33 @@ class TermSummary:
         """The record as it stands in pairs.json."""
         listed = {"relations": list(map(asdict, self.relations)), "examples": list(self.examples)}
         return {**asdict(self), **listed}
+
+
+@dataclass(frozen=True)
+class KnownSummary:
+    """The evidence for words that the model has already, in numbers.
+
+    Attributes:
+        known_words: all of them.
+        known_with_sentences, known_with_definition: those with at least one.
+        wordnet: the folder that was used; "" when there is none.
+    """
+
+    known_words: int
+    known_with_sentences: int
+    known_with_definition: int
+    wordnet: str
+
+
+def summarise_known(plan: KnownPlan, words: Iterable[WordEvidence]) -> KnownSummary:
+    """Count the evidence of the known ones among words."""
+    known = [word for word in words if word.known]
+    return KnownSummary(
+        known_words=len(plan.words),
+        known_with_sentences=sum(bool(word.sentences) for word in known),
+        known_with_definition=sum(bool(word.definition) for word in known),
+        wordnet=str(plan.wordnet.folder) if plan.wordnet else "",
+    )
 
 
 def summarise(
@@ -104,7 +133,22 @@ def print_summary(console: Console, terms: Sequence[TermSummary], skipped: Seque
     _print_list(console, f"Left out: {len(skipped)} terms", [f"{item.term}: {item.reason}" for item in skipped])
 
 
-def print_plan(console: Console, tokens: Sequence[str], skipped: Sequence[Skipped], estimate: Estimate) -> None:
+def print_known(console: Console, known: KnownSummary) -> None:
+    """Print what was found about the words that the model has already."""
+    if known.known_words:
+        console.print(
+            f"Known words: {known.known_words:,} ({known.known_with_sentences:,} with sentences, "
+            f"{known.known_with_definition:,} with a definition; {_wordnet(known)})"
+        )
+
+
+def _wordnet(known: KnownSummary) -> str:
+    return f"WordNet: {escape(known.wordnet)}" if known.wordnet else "no WordNet"
+
+
+def print_plan(
+    console: Console, tokens: Sequence[str], skipped: Sequence[Skipped], known: KnownSummary, estimate: Estimate
+) -> None:
     """Print what a dry run found out."""
     more = f" and {len(tokens) - ROWS} more" if len(tokens) > ROWS else ""
     _print_list(console, f"Would add {len(tokens)} terms", [", ".join(map(clipped, tokens[:ROWS])) + more])
@@ -113,9 +157,11 @@ def print_plan(console: Console, tokens: Sequence[str], skipped: Sequence[Skippe
     console.print(
         f"Corpus: {estimate.corpus_files} files, {estimate.corpus_bytes / 1e6:.1f} MB on disk. Judging by {basis}: "
         f"about {estimate.sentences} sentences with a term, none for {estimate.terms_without_sentence} terms; "
-        f"reading takes {estimate.seconds:.0f} s, sentences {estimate.memory_mb:.0f} MB of memory. "
-        "Nothing was written."
+        f"reading takes {estimate.seconds:.0f} s, sentences {estimate.memory_mb:.0f} MB of memory."
     )
+    if known.known_words:
+        console.print(f"Would also collect evidence for {known.known_words:,} known words ({_wordnet(known)}).")
+    console.print("Nothing was written.")
 
 
 def _table(ranked: Sequence[TermSummary]) -> Table:

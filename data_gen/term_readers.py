@@ -72,13 +72,18 @@ def read_terms(paths: Sequence[Path], glossary: Sequence[Path] = ()) -> list[Ter
     Raises:
         InputError: lists everything that is wrong in all files.
     """
+    return read_glossaries(paths, glossary)[0]
+
+
+def read_glossaries(paths: Sequence[Path], glossary: Sequence[Path]) -> tuple[list[Term], tuple[Glossary, ...]]:
+    """As `read_terms`; also returns the glossaries, to look other words up."""
     if not paths:
         raise InputError("no file of terms was given", hint=f"known kinds: {', '.join(TERM_READERS)}")
     problems: list[InputError] = []
     terms = [term for path in paths for term in _read_file(path, problems)]
-    glossaries = [known for path in glossary if (known := _open_glossary(path, problems))]
+    glossaries = tuple(known for path in glossary if (known := _open_glossary(path, problems)))
     raise_problems(problems)
-    return [_filled(term, glossaries) for term in _merged(terms)]
+    return [fill_term(term, glossaries) for term in _merged(terms)], glossaries
 
 
 def _read_file(path: Path, problems: list[InputError]) -> list[Term]:
@@ -120,7 +125,8 @@ def _merged(terms: Iterable[Term]) -> list[Term]:
     return list(by_token.values())
 
 
-def _filled(term: Term, glossaries: Sequence[Glossary]) -> Term:
+def fill_term(term: Term, glossaries: Sequence[Glossary]) -> Term:
+    """The term with what it lacks from the first glossary that has it."""
     for known in glossaries:
         if term.definition and term.synonyms and term.broader and term.related:
             break

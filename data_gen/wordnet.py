@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from contrastok.errors import InputError
 
 PARTS_OF_SPEECH = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 _BROADER = {"@", "@i"}  # hypernym, and the class of which this is an instance
+_NARROWER = {"~", "~i"}
 _RELATED = {"&", "+", "\\"}  # similar adjective, derivationally related form, pertainym
 _EXAMPLE = re.compile(r'"([^"]*)"')
 _FIRST_EXAMPLE = re.compile(r'(?:^|[;:,]|(?<=\)))\s*"')  # a quotation in the definition has a word before it
@@ -44,12 +45,24 @@ class Synset:
     definition: str
     examples: tuple[str, ...]
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The definition, and the examples without their quotation marks."""
+        return (self.definition, *self.examples)
+
+    def places(self, symbols: Collection[str]) -> list[tuple[str, int]]:
+        """Part of speech and offset of the synsets to which pointers of these kinds lead."""
+        return [(pointer.part, pointer.offset) for pointer in self.pointers if pointer.symbol in symbols]
+
 
 class WordNet:
     """A glossary over a WordNet database folder.
 
     Args:
         folder: holds index.X and data.X for at least one of noun, verb, adj and adv.
+
+    Attributes:
+        folder: the same.
 
     Raises:
         InputError: there is no such folder, or no pair of files in it.
@@ -58,12 +71,8 @@ class WordNet:
     def __init__(self, folder: Path) -> None:
         if not folder.exists():
             raise missing(folder)
-        self._folder = folder
-        parts = {
-            part: name
-            for part, name in PARTS_OF_SPEECH.items()
-            if (folder / f"data.{name}").is_file() and (folder / f"index.{name}").is_file()
-        }
+        self.folder = folder
+        parts = _parts_in(folder)
         if not parts:
             raise InputError(
                 "is no WordNet database",
@@ -79,11 +88,37 @@ class WordNet:
         Synonyms are the other words of that synset, broader names the words of its hypernyms, related names
         the words of similar adjectives and the derivationally related forms.
         """
-        key = "_".join(word.lower().split()).encode()
+        first = self._first(word)
+        return None if first is None else self._term(word, *first)
+
+    def senses(self, word: str) -> str:
+        """The part of speech of each synset that holds a word, nouns first, as letters ("nnv"); "" for others."""
+        found = [(part, _find(index, _key(word))) for part, index in self._indices.items() if _key(word)]
+        return "".join(part * len(self._offsets(line, part)) for part, line in found if line is not None)
+
+    def family(self, word: str) -> tuple[str, ...]:
+        """The nearest kin of a word in its first sense: its synonyms, hypernyms, hyponyms and co-hyponyms.
+
+        Co-hyponyms are the hyponyms of its hypernyms; classes and instances count as hypernyms and hyponyms.
+        """
+        first = self._first(word)
+        if first is None:
+            return ()
+        own = self._synset(*first)
+        above = [self._synset(*place) for place in own.places(_BROADER)]
+        kin = {place: None for synset in (own, *above) for place in synset.places(_NARROWER)}
+        lemmas = (
+            lemma for synset in (own, *above, *(self._synset(*place) for place in kin)) for lemma in synset.lemmas
+        )
+        spelled = _key(word)
+        return tuple(dict.fromkeys(lemma for lemma in lemmas if _key(lemma) != spelled))
+
+    def _first(self, word: str) -> tuple[str, int] | None:
+        """Where the first sense of a word lies: its part of speech and offset."""
         for part, index in self._indices.items():
-            line = _find(index, key) if key else None
+            line = _find(index, _key(word)) if _key(word) else None
             if line is not None:
-                return self._term(word, part, self._first_sense(line, part))
+                return part, self._offsets(line, part)[0]
         return None
 
     def words(self) -> Iterator[str]:
@@ -94,19 +129,23 @@ class WordNet:
 
     def synsets(self) -> Iterator[Synset]:
         """Every synset in the order of the files."""
+        return (synset for _, synset in self.placed_synsets())
+
+    def placed_synsets(self) -> Iterator[tuple[str, Synset]]:
+        """Every synset, with where it stands (`file: byte n`)."""
         for part, data in self._synsets.items():
             for offset, line in _entries(data):
-                yield self._parsed(line, part, offset)
+                yield self._place(part, offset), self._parsed(line, part, offset)
 
-    def _first_sense(self, line: bytes, part: str) -> int:
+    def _offsets(self, line: bytes, part: str) -> list[int]:
         # lemma pos synset_cnt p_cnt [ptr_symbol...] sense_cnt tagsense_cnt synset_offset...
         fields = line.split()
         try:
-            return int(fields[6 + int(fields[3])])
+            return [int(offset) for offset in fields[-int(fields[2]) :]]
         except (ValueError, IndexError):
             raise InputError(
                 f"no entry of a WordNet index: {line[:40].decode(errors='replace')!r}",
-                where=self._folder / f"index.{PARTS_OF_SPEECH[part]}",
+                where=self.folder / f"index.{PARTS_OF_SPEECH[part]}",
             ) from None
 
     def _synset(self, part: str, offset: int) -> Synset:
@@ -127,7 +166,7 @@ class WordNet:
         )
 
     def _place(self, part: str, offset: int) -> str:
-        return f"{self._folder / f'data.{PARTS_OF_SPEECH.get(part, part)}'}: byte {offset}"
+        return f"{self.folder / f'data.{PARTS_OF_SPEECH.get(part, part)}'}: byte {offset}"
 
     def _term(self, word: str, part: str, offset: int) -> Term:
         synset = self._synset(part, offset)
@@ -149,6 +188,29 @@ class WordNet:
             related=tuple(name for name in related if name.casefold() != own),
             source=self._place(part, offset),
         )
+
+
+def is_database(folder: Path) -> bool:
+    """Whether a folder holds WordNet's files for at least one part of speech."""
+    return bool(_parts_in(folder))
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files of a database that hold its texts."""
+    return [folder / f"data.{name}" for name in _parts_in(folder).values()]
+
+
+def _parts_in(folder: Path) -> dict[str, str]:
+    return {
+        part: name
+        for part, name in PARTS_OF_SPEECH.items()
+        if (folder / f"data.{name}").is_file() and (folder / f"index.{name}").is_file()
+    }
+
+
+def _key(word: str) -> bytes:
+    """A word as the indices spell it."""
+    return "_".join(word.lower().split()).encode()
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -1,4 +1,4 @@
-"""Pairs on disk: one Parquet file that `datasets`, and every trainer on top of it, reads."""
+"""Pairs and evidence on disk: Parquet files that `datasets`, and every trainer on top of it, reads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contrastok.data_gen.pair_kinds.base import Pair
+from contrastok.evidence import WordEvidence
 
 SCHEMA = pa.schema(
     [
@@ -22,8 +23,19 @@ SCHEMA = pa.schema(
     ]
 )
 
+EVIDENCE_SCHEMA = pa.schema(
+    [
+        ("token", pa.string()),
+        ("known", pa.bool_()),
+        ("definition", pa.string()),
+        ("synonyms", pa.list_(pa.string())),
+        ("broader", pa.list_(pa.string())),
+        ("sentences", pa.list_(pa.string())),
+    ]
+)
+
 BATCH = 16_384
-"""Pairs in a row group, and in memory while writing."""
+"""Records in a row group, and in memory while writing."""
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
@@ -33,13 +45,28 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
         path: the file, which must not exist.
         pairs: consumed one batch at a time.
     """
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        for batch in _batches(pairs):
-            columns = [pa.array([getattr(pair, field.name) for pair in batch], field.type) for field in SCHEMA]
-            writer.write_table(pa.table(columns, schema=SCHEMA))
+    _write(path, SCHEMA, pairs)
 
 
-def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    remaining = iter(pairs)
+def write_evidence(path: Path, words: Iterable[WordEvidence]) -> None:
+    """Write what was found about each word, in the order given. The same evidence gives the same bytes.
+
+    Args:
+        path: the file, which must not exist.
+        words: consumed one batch at a time.
+    """
+    _write(path, EVIDENCE_SCHEMA, words)
+
+
+def _write(path: Path, schema: pa.Schema, records: Iterable[object]) -> None:
+    """Write the attributes of records that the schema names, as columns."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in _batches(records):
+            columns = [pa.array([getattr(record, field.name) for record in batch], field.type) for field in schema]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def _batches(records: Iterable[object]) -> Iterator[list[object]]:
+    remaining = iter(records)
     while batch := list(islice(remaining, BATCH)):
         yield batch

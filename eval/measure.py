@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from contrastok.bank import FrozenEncoder
+from contrastok.candidates import Candidates, candidates
 from contrastok.checkpoint import Checkpoint
 from contrastok.console import Console
 from contrastok.errors import ModelError
-from contrastok.eval.candidates import Candidates, candidates
 from contrastok.eval.data import (
     LABELS,
     Basis,

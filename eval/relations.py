@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from contrastok.eval.bootstrap import ratio
 from contrastok.eval.data import Ranks, Relation
 from contrastok.eval.index import Array
 
 HIT = 10
 """A relation counts as a hit when it ranks this high or higher."""
-RESAMPLES = 2000
-"""Bootstrap resamples behind an interval."""
 
 
 def unique_names(tokens: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -133,13 +132,12 @@ def mrr_change(tokens: Sequence[Sequence[tuple[int, int]]], seed: int = 0) -> di
         tokens: for each token the (rank before, rank after) of its relations.
         seed: of the resamples.
     """
-    sums = np.array([sum(1 / after - 1 / before for before, after in pairs) for pairs in tokens if pairs])
-    counts = np.array([len(pairs) for pairs in tokens if pairs])
-    if not len(counts):
+    change = ratio(
+        [sum(1 / after - 1 / before for before, after in pairs) for pairs in tokens], list(map(len, tokens)), seed
+    )
+    if change is None:
         return {"mrr": None, "low": None, "high": None}
-    drawn = np.random.default_rng(seed).integers(0, len(counts), (RESAMPLES, len(counts)))
-    low, high = np.quantile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [0.025, 0.975])
-    return {"mrr": float(sums.sum() / counts.sum()), "low": float(low), "high": float(high)}
+    return {"mrr": change.value, "low": change.low, "high": change.high}
 
 
 def summarise(per_token: Sequence[Iterable[Ranks | None]], seed: int = 0) -> dict[str, dict[str, float | None]]:

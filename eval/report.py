@@ -61,7 +61,7 @@ def _report(config: ReportConfig, checkpoint: Checkpoint, console: Console) -> d
 
 def _plan(config: ReportConfig, checkpoint: Checkpoint, console: Console) -> dict[str, Any]:
     """What a run would do; nothing is encoded and nothing written."""
-    from contrastok.eval.candidates import candidates
+    from contrastok.candidates import candidates
     from contrastok.eval.relations import unique_names
 
     tokens = checkpoint.manifest["tokens"]

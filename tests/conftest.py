@@ -29,6 +29,12 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         os.environ["CONTRASTOK_CACHE"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_wordnet_of_the_machine(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Results do not depend on what is installed; reading WordNet whole would also take seconds for each run."""
+    os.environ["WNSEARCHDIR"] = str(tmp_path_factory.mktemp("no-wordnet"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real public data beside the checkout."""

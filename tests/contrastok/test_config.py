@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 from contrastok.cli import main, parse
-from contrastok.config import COMMANDS, ApplyConfig, GenPairsConfig, ReportConfig, TrainConfig, as_json, from_toml
+from contrastok.config import (
+    COMMANDS,
+    GROUPS,
+    ApplyConfig,
+    GenPairsConfig,
+    ReportConfig,
+    TrainConfig,
+    as_json,
+    from_toml,
+)
 from contrastok.errors import ConfigError, InputError, did_you_mean
+from contrastok.eval_config import NoHarmConfig, RetrievalConfig
 
 
 def test_every_problem_is_listed_in_one_message() -> None:
@@ -55,6 +65,48 @@ def test_one_toml_serves_every_command(tmp_path: Path) -> None:
     assert (gen.max_sentences, gen.hold_out) == (5, 1.0)
     train = from_toml(TrainConfig, file)
     assert (train.seed, train.learning_rate, train.terms) == (8, 0.5, (Path("terms.jsonl"),))
+
+
+def test_tables_of_a_group_and_of_its_commands(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'seed = 7\nmodel = "base"\n[train]\nepochs = 2\n[eval]\nmodel = "model/"\n'
+        '[eval.retrieval]\nlimit = 5\nonly-new-tokens = false\n[eval.no-harm]\nseed = 9\ntexts = ["a", "b"]\n'
+    )
+    retrieval = from_toml(RetrievalConfig, file)
+    assert (retrieval.seed, retrieval.model, retrieval.limit) == (7, Path("model/"), 5)
+    assert not retrieval.only_new_tokens
+    assert from_toml(NoHarmConfig, file).seed == 9 and from_toml(NoHarmConfig, file).texts == ("a", "b")
+    assert from_toml(TrainConfig, file).model == "base"
+    config = parse(["eval", "retrieval", "--config", str(file), "--limit", "6"])
+    assert isinstance(config, RetrievalConfig) and (config.limit, config.seed) == (6, 7)
+
+
+def test_mistakes_in_the_tables_of_a_group(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        "[eval]\nmodle = 1\n[eval.retrieval]\nlimmit = 3\n[eval.retreival]\nlimit = 3\n[retrieval]\nlimit = 1\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        from_toml(RetrievalConfig, file)
+    for part in ("[eval] modle", "'model'", "[eval.retrieval] limmit", "'limit'", "[eval.retreival] is no command",
+                 "did you mean 'eval.retrieval'", "[retrieval] is no command"):  # fmt: skip
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "close"),
+    [(["eval", "relatednes"], "relatedness"), (["evl"], "eval"), (["eval", "noharm"], "no-harm")],
+)
+def test_the_closest_command_is_named(arguments: list[str], close: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert f"did you mean {close!r}" in capsys.readouterr().err
+
+
+def test_an_option_before_the_command_is_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse(["eval", "--limit", "3"])
+    assert stop.value.code == 2 and "relatedness" in capsys.readouterr().err
 
 
 def test_flags_override_the_file(tmp_path: Path) -> None:
@@ -108,7 +160,7 @@ def test_missing_options_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None
     assert "--rows is missing" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *GROUPS, *COMMANDS])
 def test_help_has_an_example_and_loads_nothing_heavy(command: str) -> None:
     code = (
         "import sys; from contrastok.cli import main\n"

@@ -18,6 +18,7 @@ from contrastok.data_gen.corpus import CORPUS_READERS, Document, describe_corpus
 from contrastok.errors import InputError
 
 MEDQUAD = Path(__file__).parents[3] / "shared" / "data" / "medquad"
+WORDNET = Path(__file__).parent / "data" / "wordnet"
 
 
 def written(folder: Path, name: str, text: str | bytes) -> str:
@@ -101,6 +102,14 @@ def test_a_folder_is_read_in_sorted_order_without_hidden_and_unknown_files(tmp_p
 def test_sources_are_read_in_the_order_given(tmp_path: Path) -> None:
     first, second = written(tmp_path, "b.txt", "b."), written(tmp_path, "a.jsonl", '{"text": "a"}')
     assert texts(first, second) == ["b.", "a"]
+
+
+def test_a_wordnet_folder_gives_each_gloss_and_each_example() -> None:
+    documents = list(read_corpus([str(WORDNET)]))
+    assert Document("they sell cheese; and bread", f"{WORDNET / 'data.noun'}: byte 140") in documents
+    assert Document("something to eat", f"{WORDNET / 'data.noun'}: byte 75") in documents
+    assert all('"' not in document.text or "as in the phrase" in document.text for document in documents)
+    assert describe_corpus([str(WORDNET)]) == (4, sum(file.stat().st_size for file in WORDNET.glob("data.*")))
 
 
 def test_describe_counts_files_and_bytes_without_reading_them(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 from contrastok.config import GenPairsConfig
 from contrastok.data_gen.pipeline import gen_pairs
 from contrastok.errors import ConfigError, InputError, OutputError
+from contrastok.evidence import read_evidence
 from contrastok.files import sha256_file
 from contrastok.models import load_tokenizer, tokenizer_fingerprint
 from contrastok.pairs import read_pairs
 from contrastok.vocabulary import encode_plain, extend_tokenizer, plan_vocabulary
 
 KITCHEN = Path(__file__).parents[2] / "examples" / "kitchen"
+WORDNET = Path(__file__).parent / "data" / "wordnet"
+KINDS = ("synonym", "broader")
 TERMS = [
     {"token": "zorblaxin", "definition": "a sour cheese from the north", "synonyms": ["moon cheese", "north curd"],
      "broader": ["cheese"], "related": ["cellar", "goat"]},
@@ -112,13 +116,55 @@ def test_held_out_names_stand_in_no_pair_of_their_token(setting: GenPairsConfig)
     assert not any(r["held_out"] for t in everything["terms"] for r in t["relations"])
 
 
+def test_evidence_tells_of_the_terms_and_of_the_words_that_are_known(setting: GenPairsConfig) -> None:
+    summary = gen_pairs(replace(setting, hold_out=0.5, known_sentences=2, wordnet=str(WORDNET)))
+    words = read_evidence(setting.out) if setting.out else None
+    assert words is not None and summary["evidence"]["wordnet"] == str(WORDNET)
+    assert [word.token for word in words if not word.known] == [term["token"] for term in TERMS]
+    for told, word in zip(summary["terms"], words, strict=False):
+        shown = {
+            kind: [r["name"] for r in told["relations"] if r["kind"] == kind and not r["held_out"]] for kind in KINDS
+        }
+        assert [list(word.synonyms), list(word.broader)] == list(shown.values())
+        assert word.definition == told["definition"] and len(word.sentences) == told["kept"]
+    known = {word.token: word for word in words if word.known}
+    assert list(known) == [word.token for word in words[len(TERMS) :]]
+    assert known["cheese"].definition == "a solid made of pressed curds"
+    assert known["bread"].sentences[0] == "Nobody here eats zorblaxin without bread and wine."
+    assert max(len(word.sentences) for word in known.values()) == 2
+    counts = [
+        len(known),
+        sum(bool(w.sentences) for w in known.values()),
+        sum(bool(w.definition) for w in known.values()),
+    ]
+    assert counts == [summary["evidence"][f"known_{name}"] for name in ("words", "with_sentences", "with_definition")]
+
+
+def test_what_stands_in_the_evidence_is_not_held_out(setting: GenPairsConfig) -> None:
+    summary = gen_pairs(replace(setting, hold_out=1.0, kinds=("isolated",)))
+    cellar = next(r for r in summary["terms"][0]["relations"] if r["name"] == "cellar")
+    assert not cellar["held_out"]  # no pair shows the sentence that holds it, but the evidence does
+
+
+def test_known_words_can_be_left_out(setting: GenPairsConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    gen_pairs(replace(setting, known_sentences=0, quiet=False))
+    assert "Known words" not in capsys.readouterr().err
+    words = read_evidence(setting.out) if setting.out else None
+    assert words and not any(word.known for word in words)
+    gen_pairs(replace(setting, overwrite=True, quiet=False))
+    assert re.search(
+        r"Known words: \d+ \(\d+ with sentences, 0 with a definition; no\s+WordNet", capsys.readouterr().err
+    )
+
+
 def test_the_same_seed_gives_the_same_bytes_in_any_order_of_files(setting: GenPairsConfig, tmp_path: Path) -> None:
     first = gen_pairs(setting)
     folder = Path(setting.corpus[0])
-    again = replace(setting, corpus=(str(folder / "b.txt"), str(folder / "a.txt")), out=tmp_path / "again")
-    assert gen_pairs(again)["pairs_sha256"] == first["pairs_sha256"]
+    again = gen_pairs(replace(setting, corpus=(str(folder / "b.txt"), str(folder / "a.txt")), out=tmp_path / "again"))
+    assert again["pairs_sha256"] == first["pairs_sha256"] and again["evidence"] == first["evidence"]
     other = gen_pairs(replace(setting, seed=1, out=tmp_path / "other"))
     assert other["pairs_sha256"] != first["pairs_sha256"]
+    assert other["evidence"]["sha256"] != first["evidence"]["sha256"]
     assert other["counts"]["terms"] == 4
 
 
@@ -138,7 +184,8 @@ def test_kinds_can_be_chosen_and_negatives_left_out(setting: GenPairsConfig) -> 
 
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(setting: GenPairsConfig, tmp_path: Path) -> None:
-    summary = gen_pairs(replace(setting, dry_run=True, json=tmp_path / "corpus" / "plan.json"))
+    summary = gen_pairs(replace(setting, dry_run=True, json=tmp_path / "corpus" / "plan.json", wordnet=str(WORDNET)))
+    assert summary["known_words"] > 50 and summary["wordnet"] == str(WORDNET)
     assert [token["token"] for token in summary["tokens"]] == [term["token"] for term in TERMS]
     assert (summary["corpus_files"], summary["sentences"], summary["terms_without_sentence"]) == (2, 8, 1)
     assert summary["complete"] and summary["seconds"] >= 0 and summary["memory_mb"] >= 0

@@ -69,6 +69,17 @@ def test_every_word_is_found_and_others_are_not(tiny: WordNet) -> None:
     assert [word for word in ("", " ", "aa", "cheesecake", "zz", "1", "brin", "käse") if tiny.lookup(word)] == []
 
 
+def test_the_family_of_a_first_sense(tiny: WordNet) -> None:
+    assert tiny.family("Cheese") == ("foodstuff", "Victuals", "brined cheese", "pickled cheese")
+    assert tiny.family("brined cheese") == ("pickled cheese", "cheese")
+    assert tiny.family("cheddar") == ("cheese", "brined cheese", "pickled cheese")
+    assert tiny.family("zz") == tiny.family(" ") == ()
+
+
+def test_senses_by_part_of_speech(tiny: WordNet) -> None:
+    assert [tiny.senses(word) for word in ("cheese", "brine", "salty", "zz", "")] == ["nn", "v", "a", "", ""]
+
+
 @given(st.text())
 def test_any_text_can_be_looked_up(tiny: WordNet, text: str) -> None:
     term = tiny.lookup(text)
@@ -129,3 +140,8 @@ def test_wordnet_3_0_defines_a_word(real: WordNet) -> None:
     assert term.definition == "a disorder (usually of unknown origin) of the heart muscle (myocardium)"
     assert term.synonyms == ("myocardiopathy",)
     assert term.broader == ("heart disease", "cardiopathy")
+
+
+def test_wordnet_3_0_knows_families_and_senses(real: WordNet) -> None:
+    assert {"hormone", "endocrine", "ACTH", "recombinant human insulin"} <= set(real.family("insulin"))
+    assert real.senses("cheese") == "nnvv"

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+import torch
+
+from contrastok.candidates import candidates
 from contrastok.eval.data import (
     Basis,
     Evidence,
@@ -16,6 +21,9 @@ from contrastok.eval.data import (
     TokenReport,
 )
 from contrastok.eval.relations import summarise
+from contrastok.export import base_facts, write_checkpoint
+from contrastok.models import input_embedding, load_model
+from contrastok.vocabulary import extend_tokenizer, pieces, plan_vocabulary
 
 EVIL = "<script>alert(1)</script>"
 EVIL_WORD = "</script><img src=x onerror=alert(2)>"
@@ -89,3 +97,65 @@ def data() -> ReportData:
         versions={"torch": "2"},
         skipped=({"term": EVIL, "reason": EVIL_WORD},),
     )
+
+
+COPIED = {"halloumi": "cheese", "kimchiq": "bread", "zzqorp": "water"}
+"""New token -> the known word whose row it gets in a made-up checkpoint."""
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function (family, mode="added", definitions=True) -> folder of a tiny checkpoint, each row copied from a word."""
+
+    def make(family: str = "wordpiece", mode: str = "added", definitions: bool = True) -> Path:
+        base, out = make_model(family), tmp_path_factory.mktemp("checkpoint") / "model"
+        model = load_model(str(base))
+        tokenizer = model.tokenizer
+        plan = plan_vocabulary(tokenizer, list(COPIED), mode)
+        table = input_embedding(model).weight
+        words = candidates(tokenizer)
+        places = words.positions()
+        rows = torch.stack([table[words.ids[places[COPIED[term]]]] for term in plan.terms])
+        initial = torch.stack([table[pieces(tokenizer, term)].mean(0) for term in plan.terms])
+        tokens = [
+            {
+                "token": term,
+                "row": row,
+                "ids": list(plan.ids_of(term)),
+                "forms": [term],
+                "pieces": [],
+                "definition": f"a kind of salt and {COPIED[term][:3]}q" if definitions or row else "",
+                "relations": [
+                    {"name": COPIED[term], "kind": "synonym", "held_out": True},
+                    {"name": f"{term} of old", "kind": "synonym", "held_out": True},
+                    {"name": "salt", "kind": "broader", "held_out": True},
+                    {"name": "oil", "kind": "related", "held_out": False},
+                ],
+                "evidence": {"sentences": row, "pairs": {"isolated": 1}, "negatives": 0, "examples": []},
+                "move": 0.5,
+            }
+            for row, term in enumerate(plan.terms)
+        ]
+        manifest = {
+            "format": 1,
+            "contrastok": "0",
+            "base_model": base_facts(model, str(base), plan),
+            "tokens": tokens,
+            "tokenizer": {"family": plan.family, "mode": plan.mode, "edits": dict(plan.edits), "gate": {"checks": []}},
+            "init": "subtoken_mean",
+            "training": {"options": {}, "steps": 0, "pairs": 0, "curve": []},
+            "seed": 0,
+            "versions": {},
+            "skipped": [],
+        }
+        out.mkdir()
+        write_checkpoint(out, model, extend_tokenizer(tokenizer, plan), plan, rows, initial, manifest)
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
+    """A tiny WordPiece checkpoint."""
+    return make_checkpoint()

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from contrastok.candidates import candidates
 from contrastok.config import ReportConfig
 from contrastok.errors import InputError, OutputError
-from contrastok.eval.candidates import candidates
 from contrastok.eval.report import report
 from contrastok.export import base_facts, write_checkpoint
 from contrastok.models import input_embedding, load_model

@@ -8,7 +8,7 @@ from tokenizers.models import BPE, WordPiece
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
-from contrastok.eval.candidates import candidates, is_readable
+from contrastok.candidates import WordStarts, candidates, is_readable
 
 
 def test_wordpiece_keeps_whole_words_only() -> None:
@@ -54,3 +54,16 @@ def test_ideographs_are_words_where_the_language_is_written_in_them() -> None:
     few = {"[UNK]": 0, "日": 1, **{f"word{i}": i + 2 for i in range(40)}}
     backend = Tokenizer(WordPiece(few, unk_token="[UNK]"))
     assert "日" not in candidates(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")).words
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "goes_on"),
+    [
+        ("cheese ##ese ## , c", ["##ese"]),
+        ("Ġcheese Ġ, ese , -", ["ese"]),
+        ("▁cheese ▁, ese , - 7", ["ese", "7"]),
+    ],
+)
+def test_which_pieces_continue_a_word(vocabulary: str, goes_on: list[str]) -> None:
+    starts = WordStarts(vocabulary.split())
+    assert [token for token in vocabulary.split() if starts.continues(token)] == goes_on

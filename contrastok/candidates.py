@@ -1,4 +1,4 @@
-"""Which entries of a vocabulary may stand in a list of neighbours: words that a person can read."""
+"""Which entries of a vocabulary are whole words, and which of them a person can read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESERVED = re.compile(r"[\[<]\|?(unused|reserved|extra_id|pad|special)[^\s]*[\]>
 
 @dataclass(frozen=True)
 class Candidates:
-    """Vocabulary entries that are shown as neighbours.
+    """The whole words of a vocabulary: what is shown as neighbours, and what a predictor learns from.
 
     Attributes:
         ids: their ids in the tokenizer, ascending.
@@ -48,7 +48,7 @@ def candidates(tokenizer: PreTrainedTokenizerFast) -> Candidates:
     """
     vocabulary: Mapping[str, int] = tokenizer.get_vocab()
     special = set(tokenizer.all_special_ids)
-    begins = _word_filter(vocabulary)
+    begins = WordStarts(vocabulary)
     kept = {
         i: token
         for token, i in vocabulary.items()
@@ -84,7 +84,7 @@ def is_emoji(character: str) -> bool:
     return "\u2600" <= character <= "\u27bf" or character >= "\U0001f000"
 
 
-class _word_filter:
+class WordStarts:
     """Tells entries that begin a word, by the mark that a good part of the vocabulary carries."""
 
     def __init__(self, vocabulary: Iterable[str]) -> None:
@@ -93,6 +93,13 @@ class _word_filter:
         self.mark = next((mark for mark in WORD_STARTS if share[mark] > 0.1), "")
 
     def __call__(self, token: str) -> bool:
+        """Whether an entry begins a word."""
         if self.mark:
             return token.startswith(self.mark)
-        return not token.startswith(CONTINUATION) or token == CONTINUATION
+        return not self.continues(token)
+
+    def continues(self, token: str) -> bool:
+        """Whether an entry, standing after another one, goes on with that one's word; punctuation does not."""
+        if self.mark:
+            return not token.startswith(self.mark) and token[:1].isalnum()
+        return token.startswith(CONTINUATION) and token != CONTINUATION

@@ -1,0 +1,152 @@
+"""The configurations of `contrastok eval ...`. A new evaluation is a class here, a line in EVAL_COMMANDS, and a
+line in cli.RUNNERS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from contrastok.options import Common, flag, missing
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfCheckpoint(Common):
+    """What the evaluations of a checkpoint share."""
+
+    model: Path | None = None
+    """Checkpoint folder that contrastok train wrote."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        return super().problems() + missing(self, "model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelatednessConfig(OfCheckpoint):
+    """Do new tokens lie near the words that a glossary calls related, where no training text showed them?
+
+    Example: contrastok eval relatedness --model model/ --json relatedness.json
+    """
+
+    glossary: tuple[Path, ...] = ()
+    """Whose relations to ask for, in place of the checkpoint's held-out ones: term files or a WordNet folder."""
+    pairs: Path | None = None
+    """Folder that gen-pairs wrote for this checkpoint: related words in its training texts do not count."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        found = super().problems()
+        if self.glossary and self.pairs is None:
+            found.append("--glossary needs --pairs: a related word that stands in a training text must not count")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig(OfCheckpoint):
+    """Do texts with new tokens find what they should? Without files: term -> definition.
+
+    Example: contrastok eval retrieval --model model/ --queries queries.jsonl --passages passages.jsonl
+    """
+
+    queries: Path | None = None
+    """.jsonl with the fields id, text and relevant (ids of passages), also .gz."""
+    passages: Path | None = None
+    """.jsonl with the fields id and text, also .gz."""
+    pairs_file: Path | None = None
+    """In place of both: .jsonl or .csv whose records hold a query and its passage, question and answer say."""
+    query_field: str = "query"
+    """Field of --pairs-file that holds the query."""
+    passage_field: str = "passage"
+    """Field of --pairs-file that holds the passage; equal passages are one."""
+    pairs: Path | None = None
+    """Folder that gen-pairs wrote: also give figures without queries whose passage holds a training text."""
+    only_new_tokens: bool = True
+    """Ask only queries that hold a new token themselves or in a relevant passage; the others cannot change."""
+    limit: int = 0
+    """At most so many queries, and so many passages that are no answer, drawn by seed; 0 takes all."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        found = super().problems()
+        if (self.queries is None) is not (self.passages is None):
+            found.append("--queries and --passages belong together")
+        if self.queries is not None and self.pairs_file is not None:
+            found.append("--pairs-file stands in place of --queries and --passages")
+        if self.limit < 0:
+            found.append(f"--limit must be at least 0, not {self.limit}")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoHarmConfig(OfCheckpoint):
+    """Is everything else the same? Text without a new token bit by bit, text with one by its likeness.
+
+    Example: contrastok eval no-harm --model model/ --texts corpus/ --sts stsb-test.csv
+    """
+
+    texts: tuple[str, ...] = ()
+    """Text of any kind that gen-pairs reads: .txt (a line is a text), .jsonl, .csv, .parquet, folders."""
+    text_field: str = "text"
+    """Field of .jsonl, .csv and .parquet that holds the text."""
+    sts: Path | None = None
+    """Rated sentence pairs, .csv with the columns sentence1, sentence2, score; a first line that rates is no header."""
+    base: str | None = None
+    """The base model, where it is no longer found under the name that the checkpoint remembers."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        return super().problems() + missing(self, "texts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryConfig(Common):
+    """Do words that the model knows come back when they are hidden and learned anew?
+
+    Example: contrastok eval recovery --sample 200 --corpus corpus/ --glossary /usr/share/wordnet --json recovery.json
+
+    The words go through the ordinary gen-pairs and train; the tables [gen-pairs] and [train] of --config hold the
+    options of both.
+    """
+
+    terms: tuple[Path, ...] = ()
+    """Words that are one token of the model, as for gen-pairs. Others are named and left out."""
+    sample: int = 0
+    """In place of --terms: draw so many words of the vocabulary that the corpus speaks of."""
+    corpus: tuple[str, ...] = ()
+    """Text that holds the words, as for gen-pairs."""
+    glossary: tuple[Path, ...] = ()
+    """Where the words are looked up: term files or a WordNet folder. Its related words are asked for, too."""
+    model: str = "minilm"
+    """Local folder, hub name, or minilm for the packaged all-MiniLM-L6-v2."""
+    text_field: str = "text"
+    """Field of .jsonl, .csv, .parquet and datasets that holds the text."""
+    split: str = "train"
+    """Split, where --corpus names a dataset."""
+    min_evidence: int = 8
+    """Sentences of five words and more that the corpus must have for a word that --sample draws."""
+    init: str | None = None
+    """Initialiser of the rows; by default that of train."""
+    epochs: int | None = None
+    """Passes over the pairs; by default as many as train makes. 0 measures the initial rows alone."""
+    work: Path | None = None
+    """Folder that keeps the model without the words, the pairs and the checkpoint; by default none is kept."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        found = super().problems() + missing(self, "corpus")
+        if bool(self.terms) is bool(self.sample):
+            found.append("give either --terms or --sample")
+        found += [
+            f"--{flag(name)} must be at least {low}, not {getattr(self, name)}"
+            for name, low in (("sample", 0), ("min_evidence", 1))
+            if getattr(self, name) < low
+        ]
+        return found
+
+
+EVAL_COMMANDS: dict[str, type[Common]] = {
+    "eval recovery": RecoveryConfig,
+    "eval relatedness": RelatednessConfig,
+    "eval retrieval": RetrievalConfig,
+    "eval no-harm": NoHarmConfig,
+}

@@ -1,0 +1,230 @@
+"""What every evaluation prints beside its result: rows that cost nothing to make, and the untouched model.
+
+A figure alone says little. A row drawn at random shows what chance gives, the mean of the pieces what everybody does,
+the split word what the user has today without any of this, and the definition's own output what a dictionary gives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from contrastok.bank import FrozenEncoder
+from contrastok.checkpoint import Checkpoint
+from contrastok.eval.index import Array
+from contrastok.initializers import InitContext, initial_rows
+from contrastok.models import input_embedding
+from contrastok.vocabulary import piece_lengths
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+Mask = npt.NDArray[np.bool_]
+
+SPLIT, INITIAL, TRAINED = "split word", "initial", "trained"
+
+WORD = re.compile(r"\w+")
+FORM_WORDS = """
+    a an the this that these those such some any each every all both either neither no not another other others same
+    i me my we us our you your he him his she her it its they them their who whom whose which what where when why how
+    of in on at by for with without from to into onto upon over under above below between among through during before
+    after about against within along across around off out up down near since until toward towards via per as than
+    and or but nor so yet if because while whether though although unless
+    is are was were be been being am has have had having do does did done doing can could may might must shall should
+    will would there here then also only just too very more most much many less least often usually sometimes etc
+"""
+FUNCTION_WORDS = frozenset(FORM_WORDS.split())
+"""English words that give a sentence its form and say nothing of what a definition is about."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to stand for the new tokens.
+
+    Attributes:
+        name: a key of ROW_SOURCES or OUTPUT_SOURCES.
+        rows: float32 `[n, d]`, in the order of the checkpoint's rows; None for what has an output but no row.
+        encoded: output of the isolated token, unit vectors, float32 `[n, d]`.
+        present: `[n]`, false for tokens that the view has nothing for (no definition); rows and outputs are NaN there.
+    """
+
+    name: str
+    rows: Array | None
+    encoded: Array
+    present: Mask
+
+    @property
+    def missing(self) -> int:
+        """How many tokens the view has nothing for."""
+        return int(np.sum(~self.present))
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a source may look at.
+
+    Attributes:
+        checkpoint: the trained model.
+        frozen: the untouched model on its original tokens.
+        seed: for what is drawn.
+        gold: the true rows of the tokens, `[n, d]`, where a word was relearned that the model knows.
+    """
+
+    checkpoint: Checkpoint
+    frozen: FrozenEncoder
+    seed: int = 0
+    gold: Array | None = None
+
+    @cached_property
+    def tokens(self) -> list[Mapping[str, Any]]:
+        """The entries of the manifest in the order of their rows."""
+        return sorted(self.checkpoint.manifest["tokens"], key=lambda token: token["row"])
+
+    @cached_property
+    def old_rows(self) -> Array:
+        """The rows that the base tokenizer's entries have, `[V, d]`: neither new ones nor padding."""
+        ids = sorted(self.checkpoint.base_tokenizer.get_vocab().values())
+        return self.checkpoint.table()[ids]
+
+
+RowSource = Callable[[Ground], Array | None]
+"""Gives rows `[n, d]`, NaN for tokens that it has none for; None when it has none at all."""
+
+
+def split_word(ground: Ground) -> Array:
+    """The untouched model, which splits the word."""
+    return ground.frozen.encode([token["token"] for token in ground.tokens])
+
+
+def encoded_gloss(ground: Ground) -> Array:
+    """The untouched model's output for the definition."""
+    found = ground.frozen.encode([token["definition"] for token in ground.tokens])
+    found[[not token["definition"] for token in ground.tokens]] = np.nan
+    return found
+
+
+def random_rows(ground: Ground) -> Array:
+    """Drawn from N(mean, covariance) of the vocabulary's rows, which is how added rows are usually filled."""
+    old = ground.old_rows.astype(np.float64)
+    generator = np.random.default_rng(ground.seed)
+    drawn = generator.multivariate_normal(old.mean(0), np.cov(old.T), len(ground.tokens), method="eigh")
+    return drawn.astype(np.float32)
+
+
+def pieces_mean(ground: Ground) -> Array:
+    """The mean of the rows of the word's pieces (the initialiser `subtoken_mean`)."""
+    terms = tuple(token["token"] for token in ground.tokens)
+    spans = [piece_lengths(ground.checkpoint.base_tokenizer, term) for term in terms]
+    context = InitContext(
+        table=input_embedding(ground.checkpoint.model).weight,
+        terms=terms,
+        pieces=tuple(tuple(i for i, _ in span) for span in spans),
+        lengths=tuple(tuple(length for _, length in span) for span in spans),
+        seed=ground.seed,
+    )
+    rows: Array = initial_rows("subtoken_mean", context).cpu().numpy()
+    return rows
+
+
+def gloss_mean(ground: Ground) -> Array:
+    """The mean of the rows of the definition's content words."""
+    table = ground.checkpoint.table()
+    found = content_ids(ground.checkpoint.base_tokenizer, [token["definition"] for token in ground.tokens])
+    empty = np.full(table.shape[1], np.nan, dtype=np.float32)
+    return np.stack([table[ids].mean(axis=0) if ids else empty for ids in found])
+
+
+ROW_SOURCES: dict[str, RowSource] = {
+    "random": random_rows,
+    "pieces mean": pieces_mean,
+    "gloss mean": gloss_mean,
+    INITIAL: lambda ground: ground.checkpoint.initial_rows,
+    TRAINED: lambda ground: ground.checkpoint.rows,
+    "oracle": lambda ground: ground.gold,
+}
+"""Views that have a row, worst first; "oracle" only where the true rows are given."""
+
+OUTPUT_SOURCES: dict[str, Callable[[Ground], Array]] = {SPLIT: split_word, "encode(gloss)": encoded_gloss}
+"""Views that only have an output, by the untouched model."""
+
+
+def baseline_views(
+    checkpoint: Checkpoint, frozen: FrozenEncoder, *, seed: int, gold: Array | None = None
+) -> dict[str, View]:
+    """Every view of a checkpoint's tokens, the split word first.
+
+    Args:
+        checkpoint: the trained model; it is as before when this returns.
+        frozen: the untouched model on its original tokens.
+        seed: of the random rows.
+        gold: the true rows of the tokens, `[n, d]`, for the view "oracle".
+    """
+    ground = Ground(checkpoint, frozen, seed, gold)
+    outputs = {name: source(ground) for name, source in OUTPUT_SOURCES.items()}
+    views = {name: View(name, None, encoded, _present(encoded)) for name, encoded in outputs.items()}
+    for name, rows in row_baselines(ground).items():
+        views[name] = View(name, rows, encode_rows(checkpoint, rows), _present(rows))
+    return views
+
+
+def row_baselines(ground: Ground) -> dict[str, Array]:
+    """The rows of every view that has some, `[n, d]`, NaN where a view has nothing for a token."""
+    found = {name: source(ground) for name, source in ROW_SOURCES.items()}
+    return {name: rows for name, rows in found.items() if rows is not None}
+
+
+def complete_rows(ground: Ground) -> tuple[dict[str, Array], dict[str, int]]:
+    """The rows of every view, without gaps: a text holds several new tokens, and each needs some row.
+
+    Returns:
+        The rows `[n, d]` of each view, and how many tokens of a view got the mean of their pieces for want of its own.
+    """
+    found = row_baselines(ground)
+    gaps = {name: ~_present(rows) for name, rows in found.items()}
+    rows = {name: np.where(gaps[name][:, None], found["pieces mean"], own) for name, own in found.items()}
+    return rows, {name: int(gap.sum()) for name, gap in gaps.items() if gap.any()}
+
+
+def encode_rows(checkpoint: Checkpoint, rows: Array) -> Array:
+    """What the model makes of each new token alone with these rows in place of its own.
+
+    Args:
+        checkpoint: the trained model.
+        rows: `[n, d]`; NaN rows are not encoded.
+
+    Returns:
+        Unit vectors float32 `[n, d]`, NaN where the row is.
+    """
+    present = _present(rows)
+    tokens = sorted(checkpoint.manifest["tokens"], key=lambda token: token["row"])
+    encoder = FrozenEncoder(checkpoint.model, checkpoint.tokenizer, cache=False)
+    found = np.full((len(tokens), encoder.dim), np.nan, dtype=np.float32)
+    with checkpoint.with_rows(rows):
+        found[present] = encoder.encode_ids([[tokens[i]["ids"][0]] for i in np.flatnonzero(present)])
+    return found
+
+
+def content_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text that belong to its content words: no function words, no punctuation, nothing unknown."""
+    if not texts:
+        return []
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    found = []
+    for text, ids, spans in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        content = np.zeros(len(text), dtype=bool)
+        for word in WORD.finditer(text):
+            content[word.start() : word.end()] = word.group().casefold() not in FUNCTION_WORDS
+        kept = [i for i, (start, end) in zip(ids, spans, strict=True) if content[start:end].any()]
+        found.append([i for i in kept if i != tokenizer.unk_token_id])
+    return found
+
+
+def _present(vectors: Array) -> Mask:
+    present: Mask = ~np.any(np.isnan(vectors), axis=1)
+    return present

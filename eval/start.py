@@ -1,0 +1,66 @@
+"""What every evaluation of a checkpoint starts with: options and outputs checked, the model, the training texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from contrastok.checkpoint import Checkpoint, load_checkpoint
+from contrastok.console import Console
+from contrastok.errors import InputError
+from contrastok.eval_config import OfCheckpoint
+from contrastok.evidence import read_evidence
+from contrastok.files import check_output
+from contrastok.models import tokenizer_fingerprint
+from contrastok.pairs import read_pairs
+
+
+def start(config: OfCheckpoint, inputs: Sequence[Path] = ()) -> tuple[Checkpoint, Console]:
+    """Check the options and load the checkpoint.
+
+    Args:
+        config: the options.
+        inputs: files that the run reads, which its JSON must not replace.
+
+    Raises:
+        ConfigError: options are missing or wrong.
+        InputError: `config.model` is no checkpoint of contrastok.
+        OutputError: `config.json` exists or cannot be written.
+    """
+    config.validate()
+    folder = Path(str(config.model))
+    if config.json is not None and str(config.json) != "-":
+        check_output(config.json, config.overwrite, inputs=[folder, *inputs])
+    return load_checkpoint(folder), Console(config.quiet)
+
+
+def training_texts(checkpoint: Checkpoint, pairs: Path | None) -> Mapping[str, tuple[str, ...]]:
+    """Every text that a token's row may have learned from: its definition, and what stands in its pairs and evidence.
+
+    Args:
+        checkpoint: the trained model.
+        pairs: the folder that gen-pairs wrote for it. Without it the definitions are all that is known.
+
+    Returns:
+        The texts of each token, each text once.
+
+    Raises:
+        InputError: there are no such pairs, or the checkpoint was trained with others.
+    """
+    texts = {
+        t["token"]: dict.fromkeys([t["definition"]] if t["definition"] else []) for t in checkpoint.manifest["tokens"]
+    }
+    if pairs is None:
+        return {token: tuple(own) for token, own in texts.items()}
+    table = read_pairs(pairs, tokenizer_fingerprint(checkpoint.base_tokenizer))
+    if checkpoint.manifest["training"].get("pairs_sha256") != table.sha256:
+        raise InputError(
+            f"the checkpoint {checkpoint.path} was trained with other pairs", where=pairs, hint="give it those"
+        )
+    for token, anchor, positive in zip(table.token, table.anchor, table.positive, strict=True):
+        texts.setdefault(token, {}).update({anchor: None, positive: None})
+    for word in read_evidence(pairs) or ():
+        if not word.known:
+            told = (word.definition, *word.synonyms, *word.broader, *word.sentences)
+            texts.setdefault(word.token, {}).update(dict.fromkeys(filter(None, told)))
+    return {token: tuple(own) for token, own in texts.items()}

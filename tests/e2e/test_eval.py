@@ -1,0 +1,74 @@
+"""The evaluations of a checkpoint, as a user types them, on the sample domain and the real MiniLM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .conftest import KITCHEN, Outcome, Run
+
+
+def _json(contrastok: Run, folder: Path, *arguments: object) -> dict[str, Any]:
+    file = folder / "out.json"
+    contrastok("eval", *arguments, "--json", file, "--overwrite")
+    return json.loads(file.read_text())  # type: ignore[no-any-return]
+
+
+def test_relatedness_of_held_out_relations(contrastok: Run, kitchen: Outcome, tmp_path: Path) -> None:
+    summary = _json(contrastok, tmp_path, "relatedness", "--model", kitchen.model)
+    names = summary["fields"]["glossary, encoded"]["kinds"]["all"]
+    assert names["views"]["trained"]["mrr"] > names["views"]["initial"]["mrr"]
+    assert names["views"]["random"]["mrr"] < names["views"]["split word"]["mrr"]
+    low, high = names["differences"]["trained - initial"]["mrr_interval"]
+    assert 0 < low < high
+    held_out = sum(r["held_out"] for t in kitchen.report["per_token"] for r in t["relations"])
+    assert 0 < summary["answers"]["all"] <= held_out
+
+
+def test_relatedness_of_a_glossary_leaves_out_what_the_pairs_show(
+    contrastok: Run, kitchen: Outcome, tmp_path: Path
+) -> None:
+    pairs, terms = kitchen.folder / "pairs", KITCHEN / "terms.jsonl"
+    arguments = ("relatedness", "--model", kitchen.model, "--glossary", terms, "--pairs", pairs)
+    summary = _json(contrastok, tmp_path, *arguments)
+    assert {"entries, encoded", "glossary, encoded"} <= summary["fields"].keys()
+    assert summary["leaked"] and summary["answers"]["all"]
+    for token in summary["per_token"]:
+        for answer in token["answers"]:
+            told = next(t for t in kitchen.pairs["terms"] if t["token"] == token["token"])["relations"]
+            shown = [r["name"] for r in told if not r["held_out"] and r["kind"] == "synonym"]
+            assert not (answer["leak_free"] and answer["name"] in shown)
+
+
+def test_retrieval_of_sentences_by_questions(contrastok: Run, kitchen: Outcome, tmp_path: Path) -> None:
+    terms = [json.loads(line) for line in (KITCHEN / "terms.jsonl").read_text().splitlines()]
+    file = tmp_path / "qa.jsonl"
+    rows = [{"question": f"what is {t['token']}?", "answer": t["definition"]} for t in terms]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("--pairs-file", file, "--query-field", "question", "--passage-field", "answer")
+    pairs = ("--pairs", kitchen.folder / "pairs")
+    summary = _json(contrastok, tmp_path, "retrieval", "--model", kitchen.model, *arguments, *pairs)
+    assert summary["asked"] == 72 and summary["groups"]["leak-free"]["queries"] == 0
+    views = summary["groups"]["all"]["views"]
+    assert views["trained"]["mrr@10"] > views["initial"]["mrr@10"] > views["random"]["mrr@10"]
+
+
+def test_no_harm_to_real_text(contrastok: Run, kitchen: Outcome, shared_data: Path, tmp_path: Path) -> None:
+    sts = shared_data / "stsb" / "stsb-en-test.csv"
+    arguments = ("--texts", KITCHEN / "corpus", "--sts", sts)
+    summary = _json(contrastok, tmp_path, "no-harm", "--model", kitchen.model, *arguments)
+    assert summary["identical"] is True and summary["without_new_token"] and summary["with_new_token"]
+    assert round(summary["sts"]["base"], 4) == 0.8203 and abs(summary["sts"]["result"] - 0.8203) < 0.001
+    assert summary["sts"]["changed"] == 0
+
+
+def test_bad_input_of_the_evaluations(contrastok: Run, kitchen: Outcome, tmp_path: Path) -> None:
+    assert "no checkpoint" in contrastok("eval", "relatedness", "--model", tmp_path, code=2).stderr
+    assert "--texts is missing" in contrastok("eval", "no-harm", "--model", kitchen.model, code=2).stderr
+    (tmp_path / "empty.jsonl").write_text("")
+    arguments = ("--queries", tmp_path / "empty.jsonl", "--passages", tmp_path / "empty.jsonl")
+    done = contrastok("eval", "retrieval", "--model", kitchen.model, *arguments, code=2)
+    assert "holds no query" in done.stderr
+    arguments = ("--texts", KITCHEN / "corpus", "--base", KITCHEN)
+    assert "--base" in contrastok("eval", "no-harm", "--model", kitchen.model, *arguments, code=2).stderr
