@@ -112,8 +112,15 @@ class TrainConfig(VocabularyOptions, Common):
     """Local folder, hub name, or minilm for the packaged all-MiniLM-L6-v2."""
     out: Path | None = None
     """Folder for the checkpoint."""
-    init: str = "charlen_mean"
-    """Initialiser of the rows: subtoken_mean or charlen_mean."""
+    init: str = "auto"
+    """Initialiser of the rows: predictor (learned from the model's own words), charlen_mean or subtoken_mean.
+    auto: predictor where gen-pairs found enough known words."""
+    calibrate: int = 6
+    """Settings of the word stage tried on known words of this model; 0 takes the built-in ones."""
+    evidence_sentences: int = 4
+    """Sentences looked at for each known word; for a new term four times as many."""
+    word_weight: float = 1.0
+    """Weight of the rows' own loss beside the pairs: isolated token against the vocabulary, held by the prior."""
     epochs: int = 6
     """Passes over the pairs."""
     batch_size: int = 32
@@ -149,12 +156,15 @@ class TrainConfig(VocabularyOptions, Common):
                 ("gradient_accumulation", 1),
                 ("bank_size", 1),
                 ("checkpoint_every", 1),
+                ("calibrate", 0),
+                ("evidence_sentences", 1),
+                ("word_weight", 0),
                 ("contrast_weight", 0),
                 ("distill_weight", 0),
             )
             if getattr(self, name) < low
         ]
-        for name in ("contrast_weight", "distill_weight"):
+        for name in ("contrast_weight", "distill_weight", "word_weight"):
             if not math.isfinite(getattr(self, name)):
                 found.append(f"--{flag(name)} must be finite, not {getattr(self, name)}")
         if not 1e-3 <= self.temperature <= 100:
@@ -163,8 +173,8 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--learning-rate must be above 0 and at most 10, not {self.learning_rate}")
         from contrastok.initializers import INITIALIZERS
 
-        if self.init not in INITIALIZERS:
-            found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, INITIALIZERS)}")
+        if self.init != "auto" and self.init not in INITIALIZERS:
+            found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, ['auto', *INITIALIZERS])}")
         return found
 
 

@@ -148,15 +148,18 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
         manifest = _manifest(config.rows, about, facts, plan)
         initial = config.rows.with_name(INITIAL_ROWS)
         start = (
-            torch.from_numpy(read_rows(initial))
-            if initial.is_file()
-            else initial_rows(about["init"], init_context(model, plan))
+            torch.from_numpy(read_rows(initial)) if initial.is_file() else _first_rows(about["init"], rows, model, plan)
         )
         with atomic_folder(config.out, config.overwrite) as folder:
             summary["frozen"] = write_checkpoint(folder, model, extended, plan, rows, start, manifest)["frozen"]
         console.print(f"{len(plan.terms)} tokens added to {escape(config.model)}: [bold]{escape(str(config.out))}[/]")
     emit_json(summary, config.json)
     return summary
+
+
+def _first_rows(init: str, rows: torch.Tensor, model: SentenceTransformer, plan: VocabularyPlan) -> torch.Tensor:
+    """The rows that training started from, or the trained ones where only evidence could tell."""
+    return rows if init == "predictor" else initial_rows(init, init_context(model, plan))
 
 
 def read_delta(file: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from contrastok.console import Console
 from contrastok.embedding import RowOverlay
 from contrastok.errors import ContrastokError, ModelError
 from contrastok.losses import LossTerms, anchored_info_nce
+from contrastok.starting import Guide
 from contrastok.state import RunState
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ DUPLICATE = 0.95
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One step of the optimiser, as the report shows it."""
+    """One step of the optimiser, as the report shows it; `words` is the rows' own loss (0 without a predictor)."""
 
     step: int
     loss: float
@@ -46,6 +47,7 @@ class CurvePoint:
     distill: float
     accuracy: float
     move: float
+    words: float = 0.0
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
@@ -85,6 +87,7 @@ class Loop:
         accelerator: device and precision.
         state: where progress is saved and found again.
         console: progress bar.
+        guide: the prior over the rows, if there is one.
     """
 
     def __init__(
@@ -97,10 +100,12 @@ class Loop:
         accelerator: Accelerator,
         state: RunState | None,
         console: Console,
+        guide: Guide | None = None,
     ) -> None:
         self.model, self.overlay, self.data, self.tokenizer = model, overlay, data, tokenizer
         self.config, self.accelerator, self.state, self.console = config, accelerator, state, console
         self.initial = overlay.rows.detach().clone()
+        self.guide = guide if config.word_weight else None
         self.keys = data.keys.to(accelerator.device)
         self.plan = list(
             steps(
@@ -143,12 +148,16 @@ class Loop:
         """One step of the optimiser: its batches forward and backward, then Adam."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * (1 - step / len(self.plan))  # linear to zero: the last steps settle
-        terms = []
+        terms, own = [], []
         batches = self.plan[step]
         for i, batch in enumerate(batches):
-            loss = self.loss([self.data.anchors[j] for j in batch], seed=(step, i))
-            self.accelerator.backward(loss.total * (self.config.gradient_accumulation / len(batches)))
-            terms.append(loss)
+            anchors = [self.data.anchors[j] for j in batch]
+            loss = self.loss(anchors, seed=(step, i))
+            words = self.word_loss(anchors)
+            total = loss.total + self.config.word_weight * words
+            self.accelerator.backward(total * (self.config.gradient_accumulation / len(batches)))
+            terms.append(replace(loss, total=total.detach()))
+            own.append(words.detach())
         self.optimizer.step()
         self.optimizer.zero_grad()
         mean = {
@@ -160,7 +169,15 @@ class Loop:
                 f"the loss is not finite at step {step + 1}",
                 hint="lower --learning-rate or raise --temperature; nothing was written",
             )
-        return CurvePoint(step + 1, mean["total"], mean["contrast"], mean["distill"], mean["accuracy"], self.move())
+        return CurvePoint(
+            step + 1,
+            mean["total"],
+            mean["contrast"],
+            mean["distill"],
+            mean["accuracy"],
+            self.move(),
+            float(torch.stack(own).mean()),
+        )
 
     def loss(self, anchors: list[Anchor], seed: tuple[int, int]) -> LossTerms:
         """The loss of a batch of anchors."""
@@ -192,6 +209,19 @@ class Loop:
             temperature=self.config.temperature,
             contrast_weight=self.config.contrast_weight,
             distill_weight=self.config.distill_weight,
+        )
+
+    def word_loss(self, anchors: list[Anchor]) -> torch.Tensor:
+        """The rows' own loss for the rows of a batch; zero without a predictor."""
+        if self.guide is None:
+            return torch.zeros((), device=self.accelerator.device)
+        rows = sorted({row for anchor in anchors for row in anchor.rows})
+        with self.accelerator.autocast():
+            features = collate(self.tokenizer, [self.guide.inputs[row] for row in rows], self.accelerator.device)
+            embedded = self.model(features)["sentence_embedding"]
+        index = torch.tensor(rows, device=self.accelerator.device)
+        return self.guide.objective(
+            F.normalize(embedded.float(), dim=-1), self.overlay.rows.index_select(0, index), index
         )
 
     def _columns(self, anchors: list[Anchor], seed: tuple[int, int]) -> torch.Tensor:

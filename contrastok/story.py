@@ -21,6 +21,7 @@ from contrastok.data_gen.terms import Term
 from contrastok.gate import GateReport
 from contrastok.loop import CurvePoint, relative_move
 from contrastok.pairs import PairTable
+from contrastok.starting import Start
 from contrastok.state import RunState
 from contrastok.vocabulary import VocabularyPlan, pieces
 
@@ -52,7 +53,7 @@ class TrainedRows:
     """What came out of the loop."""
 
     rows: torch.Tensor
-    initial: torch.Tensor
+    start: Start
     data: TrainingSet
     curve: list[CurvePoint]
     state: RunState
@@ -70,7 +71,9 @@ def build_manifest(
     """The content of contrastok.json, before the checkpoint is written and its hash taken."""
     known = {term.token: term for term in terms}
     mined = {entry["token"]: entry for entry in pairs.about.get("terms", [])}
-    moves = relative_move(result.rows, result.initial).tolist()
+    moves = relative_move(result.rows, result.start.initial).tolist()
+    guide = result.start.guide
+    confidence = guide.confidence(result.rows.numpy()) if guide else None
     base = model.tokenizer
     tokens = []
     for row, name in enumerate(words.plan.terms):
@@ -92,6 +95,7 @@ def build_manifest(
                     "anchors": result.data.updates[row],
                 },
                 "move": round(moves[row], 4),
+                **({} if confidence is None else {"confidence": round(float(confidence[row]), 4)}),
             }
         )
     return {
@@ -106,7 +110,8 @@ def build_manifest(
             "edits": dict(words.plan.edits),
             "gate": words.gate.as_json(),
         },
-        "init": config.init,
+        "init": result.start.init,
+        **({"prior": guide.about()} if guide else {}),
         "training": {
             "options": as_json(config),
             "steps": len(result.curve),

@@ -19,6 +19,7 @@ from contrastok.console import Console, emit_json
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.terms import Term
 from contrastok.errors import InputError
+from contrastok.evidence import WordEvidence, read_evidence
 from contrastok.export import base_facts, init_context, write_checkpoint
 from contrastok.files import atomic_folder, check_output, sha256_file
 from contrastok.gate import run_gate
@@ -26,6 +27,7 @@ from contrastok.initializers import initial_rows
 from contrastok.loop import Loop, make_accelerator, run_key, state_path
 from contrastok.models import input_embedding, load_model, load_tokenizer, tokenizer_fingerprint
 from contrastok.pairs import PairTable, read_pairs
+from contrastok.starting import PLAIN, PREDICTOR, choose_init, start_rows
 from contrastok.state import RunState
 from contrastok.story import (
     TrainedRows,
@@ -63,11 +65,13 @@ def train(config: TrainConfig) -> dict[str, Any]:
     terms = read_terms(config.terms)
     tokenizer = load_tokenizer(config.model)
     pairs = read_pairs(config.pairs, tokenizer_fingerprint(tokenizer))
+    evidence = read_evidence(config.pairs)
+    choose_init(config.init, evidence)  # what is wrong with it is told before anything is encoded
     model = load_model(config.model)
     words = extend_and_check(model, terms, pairs, config)
     console.print(plan_table(words, pairs, tokens=config.dry_run))
     if config.dry_run:
-        summary = {"dry_run": True, **counts(words, pairs), **_estimate(model, words, pairs, config)}
+        summary = {"dry_run": True, **counts(words, pairs), **_estimate(model, words, pairs, evidence, config)}
         console.print(
             f"Would train {summary['steps']} steps in about {summary['seconds']:.0f} s with about "
             f"{summary['memory_mb']:.0f} MB, and write {escape(str(config.out))}. Nothing was written."
@@ -75,10 +79,12 @@ def train(config: TrainConfig) -> dict[str, Any]:
         emit_json(summary, config.json)
         return summary
     facts = base_facts(model, config.model, words.plan)
-    result = _train_rows(model, words, pairs, facts, config, console)
+    result = _train_rows(model, words, pairs, evidence, facts, config, console)
     manifest = build_manifest(model, words, terms, pairs, facts, result, config)
     with atomic_folder(config.out, config.overwrite) as folder:
-        manifest = write_checkpoint(folder, model, words.extended, words.plan, result.rows, result.initial, manifest)
+        manifest = write_checkpoint(
+            folder, model, words.extended, words.plan, result.rows, result.start.initial, manifest
+        )
     result.state.clear()
     summary = summarise(manifest, words, pairs, result)
     print_summary(console, summary, config.out)
@@ -109,28 +115,31 @@ def _train_rows(
     model: SentenceTransformer,
     words: Vocabulary,
     pairs: PairTable,
+    evidence: tuple[WordEvidence, ...] | None,
     facts: dict[str, Any],
     config: TrainConfig,
     console: Console,
 ) -> TrainedRows:
     accelerator = make_accelerator(config)
     model.to(accelerator.device)
-    data = _training_set(model, words, pairs, FrozenEncoder(model, model.tokenizer, console=console))
-    initial = initial_rows(config.init, init_context(model, words.plan, config.seed)).cpu()
+    encoder = FrozenEncoder(model, model.tokenizer, console=console)
+    data = _training_set(model, words, pairs, encoder)
+    start = start_rows(model, words.plan, words.extended, encoder, evidence, config)
     assert config.out is not None  # validate() saw to it
     key = run_key(
         version=__version__,
         options=as_json(config),
         pairs=pairs.sha256,
+        evidence=pairs.about.get("evidence"),
         base=facts,
         versions=versions(),
         terms=[sha256_file(path) for path in config.terms],
         device=str(accelerator.device),
     )
     state = RunState(state_path(config.out), key)
-    overlay = attach(model, words.plan, initial)
-    curve = Loop(model, overlay, data, words.extended, config, accelerator, state, console).run()
-    return TrainedRows(overlay.rows.detach().cpu(), initial, data, curve, state)
+    overlay = attach(model, words.plan, start.placed)
+    curve = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide).run()
+    return TrainedRows(overlay.rows.detach().cpu(), start, data, curve, state)
 
 
 def _training_set(
@@ -144,7 +153,13 @@ def _training_set(
     return data
 
 
-def _estimate(model: SentenceTransformer, words: Vocabulary, pairs: PairTable, config: TrainConfig) -> dict[str, Any]:
+def _estimate(
+    model: SentenceTransformer,
+    words: Vocabulary,
+    pairs: PairTable,
+    evidence: tuple[WordEvidence, ...] | None,
+    config: TrainConfig,
+) -> dict[str, Any]:
     """Time and memory from a few real steps on a slice of the pairs; writes nothing, not even the cache."""
     wanted = dict.fromkeys(pairs.anchor)
     keys = len(wanted.keys() | set(pairs.positive) | {n for ns in pairs.negatives for n in ns})
@@ -154,7 +169,7 @@ def _estimate(model: SentenceTransformer, words: Vocabulary, pairs: PairTable, c
     start = time.perf_counter()
     data = _training_set(model, words, piece, FrozenEncoder(model, model.tokenizer, cache=False))
     per_key = (time.perf_counter() - start) / len(data.keys)
-    overlay = attach(model, words.plan, initial_rows(config.init, init_context(model, words.plan)))
+    overlay = attach(model, words.plan, initial_rows(PLAIN, init_context(model, words.plan)))
     trial = dataclasses.replace(config, epochs=1)
     start = time.perf_counter()
     Loop(model, overlay, data, words.extended, trial, accelerator, None, Console(quiet=True)).run()
@@ -164,10 +179,14 @@ def _estimate(model: SentenceTransformer, words: Vocabulary, pairs: PairTable, c
     bank = keys * data.keys.shape[1] * 4
     activations = config.batch_size * max(len(a.ids) for a in data.anchors) * table.shape[1] * 4 * 40
     steps = config.epochs * -(-len(wanted) // (config.batch_size * config.gradient_accumulation))
+    known = 0
+    if choose_init(config.init, evidence) == PREDICTOR:
+        known = sum(word.known * (2 + min(len(word.sentences), config.evidence_sentences)) for word in evidence or ())
     return {
         "steps": steps,
         "anchors": len(wanted),
         "keys": keys,
-        "seconds": round(per_key * keys + per_anchor * len(wanted) * config.epochs, 1),
+        "known_texts": known,
+        "seconds": round(per_key * (keys + known) + per_anchor * len(wanted) * config.epochs, 1),
         "memory_mb": round((2 * weights + bank + activations) / 2**20),
     }

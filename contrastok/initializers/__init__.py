@@ -24,6 +24,7 @@ class InitContext:
         pieces: for each term, the ids of its original tokens as they stand in running text.
         lengths: for each term, the characters that each piece covers.
         seed: for methods that draw.
+        predicted: the rows that a predictor gives, `[n, d]`, where one was learned.
     """
 
     table: torch.Tensor
@@ -31,6 +32,7 @@ class InitContext:
     pieces: tuple[tuple[int, ...], ...]
     lengths: tuple[tuple[int, ...], ...]
     seed: int = 0
+    predicted: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -76,3 +78,4 @@ def initial_rows(name: str, context: InitContext) -> torch.Tensor:
 
 
 from contrastok.initializers import composition as _composition  # noqa: E402, F401  (fills the registry)
+from contrastok.initializers import learned as _learned  # noqa: E402, F401

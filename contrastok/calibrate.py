@@ -1,0 +1,130 @@
+"""Choose the word stage's settings by recovery on known words of the user's own model, never by hand.
+
+The words are those that the predictor held out: their rows are known to us and were not to it. What is tried first are
+the settings that served other models; how many are tried is a number, not a time, or two machines would choose apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from contrastok.confidence import WITHIN, Confidence, fit_confidence, landing_signals
+from contrastok.console import Console
+from contrastok.map_rows import MapSettings, WordObjective, map_rows, outputs_of
+from contrastok.predictor import Predictor
+from contrastok.prior import Predicted, gold_ranks
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerFast
+
+WORDS = 200
+"""Held-out words that settings are tried on; the confidence is fitted on all that are held out."""
+TEMPERATURES = (0.05, 0.03, 0.08)
+PRIOR_WEIGHTS = (0.01, 0.03, 0.1, 0.003)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What known words said.
+
+    Attributes:
+        settings: those that brought back most.
+        confidence: of a trained row, fitted on the held-out words.
+        tried: the settings tried, each with its recovery (`row_mrr`, `output_mrr`, `hit@10`, `median_rank`); first the
+            prior's own rows, with no settings.
+        reliability: of the held-out words in fifths by confidence: the mean confidence, and the share that landed.
+    """
+
+    settings: MapSettings
+    confidence: Confidence
+    tried: tuple[Mapping[str, Any], ...]
+    reliability: tuple[Mapping[str, float], ...]
+
+
+def settings_in_order() -> Iterator[MapSettings]:
+    """Every setting that can be tried, the most promising first."""
+    pairs = sorted(
+        itertools.product(range(len(TEMPERATURES)), range(len(PRIOR_WEIGHTS))), key=lambda pair: (sum(pair), pair)
+    )
+    for t, w in pairs:
+        yield MapSettings(temperature=TEMPERATURES[t], prior_weight=PRIOR_WEIGHTS[w])
+
+
+def calibrate(
+    model: SentenceTransformer,
+    tokenizer: PreTrainedTokenizerFast,
+    predictor: Predictor,
+    trials: int,
+    console: Console,
+) -> Calibration:
+    """Try settings on held-out known words.
+
+    Args:
+        model: the frozen model, without an overlay.
+        tokenizer: before extension.
+        predictor: its held-out words are the test.
+        trials: how many settings to try; with 0 the first is taken untried.
+        console: shows progress.
+    """
+    judge = _Judge(model, tokenizer, predictor)
+    options = list(itertools.islice(settings_in_order(), trials))
+    tried = [judge.figures(judge.few.rows)]
+    best, chosen = -1.0, next(settings_in_order())
+    for settings in console.track(options, "Calibrating", total=len(options)):
+        task = WordObjective(judge.few, predictor.bank, settings, judge.masked, model.device)
+        rows = map_rows(model, tokenizer, task, Console(quiet=True))
+        figures = judge.figures(rows.numpy())
+        tried.append({**dataclasses.asdict(settings), **figures})
+        score = figures["row_mrr"] + figures["output_mrr"]
+        if score > best:
+            best, chosen = score, settings
+    held = predictor.prior.held
+    task = WordObjective(held, predictor.bank, chosen, predictor.held_bank, model.device)
+    rows = map_rows(model, tokenizer, task, Console(quiet=True)).numpy()
+    landed = gold_ranks(rows, predictor.gold, predictor.table, predictor.prior.mean) <= WITHIN
+    signals = landing_signals(
+        rows, predictor.table, predictor.prior.mean, held.agreement, held.scale, list(predictor.gold)
+    )
+    confidence = fit_confidence(signals, landed)
+    return Calibration(chosen, confidence, tuple(tried), reliability(confidence(signals), landed))
+
+
+def reliability(confidence: np.ndarray, landed: np.ndarray, bins: int = 5) -> tuple[dict[str, float], ...]:
+    """Mean confidence and share landed of words sorted by confidence and cut into equal parts."""
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, max(len(confidence), 1)))
+    return tuple(
+        {"confidence": float(confidence[p].mean()), "landed": float(landed[p].mean()), "words": len(p)} for p in parts
+    )
+
+
+class _Judge:
+    """Recovery of the first held-out words, by row and by output."""
+
+    def __init__(self, model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast, predictor: Predictor) -> None:
+        self.model, self.tokenizer, self.predictor = model, tokenizer, predictor
+        held = predictor.prior.held
+        self.few = Predicted(*(getattr(held, name)[:WORDS] for name in Predicted.__dataclass_fields__))
+        self.masked, self.gold = predictor.held_bank[:WORDS], predictor.gold[:WORDS]
+
+    def figures(self, rows: np.ndarray) -> dict[str, float]:
+        """Ranks of the gold rows and of the gold outputs, in figures."""
+        ranks = gold_ranks(rows, self.gold, self.predictor.table, self.predictor.prior.mean)
+        outputs = outputs_of(self.model, self.tokenizer, torch.from_numpy(rows))
+        scores = outputs @ self.predictor.bank.outputs.T
+        own = scores[torch.arange(len(rows)), torch.tensor([places[0] for places in self.masked])]
+        output_ranks = (1 + (scores > own[:, None]).sum(1)).double()
+        return {
+            "row_mrr": float(np.mean(1 / ranks)),
+            "output_mrr": float((1 / output_ranks).mean()),
+            "hit@1": float(np.mean(ranks <= 1)),
+            "hit@10": float(np.mean(ranks <= 10)),
+            "median_rank": float(np.median(ranks)),
+        }

@@ -1,0 +1,141 @@
+"""Closed-form regressions on blocks of features: ridge, and ridge with a Gaussian kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from contrastok.features import Features
+
+CHUNK = 2048
+"""Rows of a kernel matrix computed at once when predicting."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """How one block is standardised: less its mean over the words that have it, to a mean square norm of 1."""
+
+    name: str
+    source: str
+    mean: torch.Tensor
+    size: float
+
+
+class Design:
+    """Blocks as the columns of a regression.
+
+    Args:
+        features: the words that are fitted on; they decide means and sizes.
+        required: sources that all words have.
+        optional: sources that a word may lack: its columns are then zero, and a column of their own says so.
+    """
+
+    def __init__(self, features: Features, required: Sequence[str], optional: Sequence[str]) -> None:
+        self.optional = tuple(optional)
+        self.blocks: list[Block] = []
+        for name, block in features.blocks.items():
+            source = name.split("/")[0]
+            if source in required or source in optional:
+                values = torch.from_numpy(block[features.present[source]])
+                mean = values.mean(0)
+                size = float((values - mean).square().sum(1).mean().sqrt())
+                self.blocks.append(Block(name, source, mean, max(size, 1e-6)))
+
+    def linear(self, features: Features) -> torch.Tensor:
+        """Columns for a linear map, float32 `[n, D]`; the last is 1."""
+        columns = [self.block(features, block) for block in self.blocks]
+        columns += [torch.from_numpy(features.present[s]).float()[:, None] for s in self.optional]
+        columns.append(torch.from_numpy(np.log1p(features.sentences)).float()[:, None])
+        return torch.cat([*columns, torch.ones(len(features), 1)], dim=1)
+
+    def weighted(self, features: Features, weights: Mapping[str, float]) -> torch.Tensor:
+        """Columns for a kernel: blocks times the square root of their weight, float32 `[n, D]`."""
+        return torch.cat(
+            [self.block(features, b) * weights[b.name] ** 0.5 for b in self.blocks if b.name in weights], dim=1
+        )
+
+    def block(self, features: Features, block: Block) -> torch.Tensor:
+        """One block, standardised; zero where a word lacks it."""
+        values = (torch.from_numpy(features.blocks[block.name]) - block.mean) / block.size
+        return values * torch.from_numpy(features.present[block.source]).float()[:, None]
+
+
+class Ridge:
+    """Linear ridge regression (Hoerl & Kennard 1970) with leave-one-out residuals in closed form.
+
+    A known word competes with what is predicted for others, so what a fit remembers of a single row beyond what its
+    evidence explains (its leave-one-out residual, PRESS: Allen 1974) draws predictions towards that very row. `memory`
+    is the share of it that the targets keep.
+
+    Args:
+        x: `[n, D]`.
+        y: `[n, k]`.
+        penalty: added to the diagonal.
+    """
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, penalty: float) -> None:
+        gram = x.T @ x
+        gram.diagonal().add_(penalty)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        self.penalty = penalty
+        self.weights = inverse @ (x.T @ y)
+        leverage = ((x @ inverse) * x).sum(1, keepdim=True)
+        self.residuals = (y - x @ self.weights) / (1 - leverage).clamp_min(1e-3)
+        self.remembered = inverse @ (x.T @ self.residuals)
+
+    def predict(self, x: torch.Tensor, memory: float = 1.0) -> torch.Tensor:
+        """`[m, k]` for `[m, D]`."""
+        return x @ (self.weights - (1 - memory) * self.remembered)
+
+
+class Kernel:
+    """Ridge regression with a Gaussian kernel, exp(-width |x - x'|^2 / 2); `memory` as in `Ridge`.
+
+    Args:
+        z: `[n, D]`, columns already weighted.
+        y: `[n, k]`.
+        width: scale of the squared distances.
+        penalty: added to the diagonal.
+    """
+
+    def __init__(self, z: torch.Tensor, y: torch.Tensor, width: float, penalty: float) -> None:
+        self.z, self.width, self.center = z, width, y.mean(0)
+        matrix = self._similarity(z)
+        matrix.diagonal().add_(penalty)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+        del matrix
+        self.weights = inverse @ (y - self.center)
+        self.residuals = self.weights / inverse.diagonal()[:, None]
+        self.remembered = inverse @ self.residuals
+
+    def predict(self, z: torch.Tensor, memory: float = 1.0) -> torch.Tensor:
+        """`[m, k]` for `[m, D]`."""
+        weights = self.weights - (1 - memory) * self.remembered
+        return torch.cat([self._similarity(part) @ weights for part in z.split(CHUNK)]) + self.center
+
+    def _similarity(self, z: torch.Tensor) -> torch.Tensor:
+        squares = z.square().sum(1)[:, None] + self.z.square().sum(1)[None, :] - 2 * z @ self.z.T
+        return squares.clamp_min_(0).mul_(-self.width / 2).exp_()
+
+
+def ledoit_wolf(residuals: torch.Tensor) -> torch.Tensor:
+    """A covariance shrunk towards a multiple of the identity (Ledoit & Wolf 2004, eq. 14).
+
+    Args:
+        residuals: `[n, d]`, taken as centred at zero: they are errors.
+
+    Returns:
+        float64 `[d, d]`, positive definite.
+    """
+    x = residuals.double()
+    n, d = x.shape
+    sample = x.T @ x / n
+    level = sample.diagonal().mean()
+    distance = sample.square().sum() / d - level.square()
+    fourth = x.square().sum(1).square().mean() / d  # mean |x x'|^2 / d
+    noise = (fourth - sample.square().sum() / d) / n
+    share = float((noise / distance.clamp_min(1e-30)).clamp(0, 1)) if d > 1 else 0.0
+    return (1 - share) * sample + max(share, 1e-3) * level * torch.eye(d, dtype=torch.float64)

@@ -1,0 +1,151 @@
+"""Where rows start: an initialiser's rows, and with a predictor those that the word stage made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from contrastok.bank import FrozenEncoder, special_frame
+from contrastok.calibrate import Calibration, calibrate
+from contrastok.confidence import WITHIN, landing_signals
+from contrastok.config import TrainConfig
+from contrastok.console import Console
+from contrastok.errors import InputError
+from contrastok.evidence import WordEvidence
+from contrastok.export import init_context
+from contrastok.initializers import initial_rows
+from contrastok.map_rows import WordObjective, map_rows
+from contrastok.predictor import Predictor, enough_known, make_predictor
+from contrastok.vocabulary import VocabularyPlan
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerFast
+
+PREDICTOR, PLAIN = "predictor", "charlen_mean"
+"""What `--init auto` takes where there is evidence, and where there is none."""
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What a predictor gives training beside the first rows.
+
+    Attributes:
+        predictor: the prior over the rows.
+        calibration: settings and confidence.
+        objective: the loss of rows by their isolated tokens.
+        inputs: for each row the finished ids of its isolated token.
+    """
+
+    predictor: Predictor
+    calibration: Calibration
+    objective: WordObjective
+    inputs: tuple[tuple[int, ...], ...]
+
+    def confidence(self, rows: np.ndarray) -> np.ndarray:
+        """P(gold row within rank 10) of final rows, `[n]`."""
+        new, known = self.predictor.prior.new, self.predictor
+        signals = landing_signals(rows, known.table, known.prior.mean, new.agreement, new.scale)
+        return self.calibration.confidence(signals)
+
+    def about(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        return {
+            "fits": self.predictor.prior.story,
+            "settings": dataclasses.asdict(self.calibration.settings),
+            "calibration": list(self.calibration.tried),
+            "reliability": list(self.calibration.reliability),
+            "confidence_within": WITHIN,
+        }
+
+
+@dataclass(frozen=True)
+class Start:
+    """Rows before training.
+
+    Attributes:
+        init: name of the initialiser.
+        initial: its rows, float32 `[n, d]`.
+        placed: where the loop starts, float32 `[n, d]`: after the word stage, or the same as `initial`.
+        guide: None without a predictor.
+    """
+
+    init: str
+    initial: torch.Tensor
+    placed: torch.Tensor
+    guide: Guide | None
+
+
+def choose_init(name: str, evidence: Sequence[WordEvidence] | None) -> str:
+    """The initialiser that `--init` means here.
+
+    Raises:
+        InputError: the predictor was asked for and there is nothing to learn it from.
+    """
+    if name == "auto":
+        return PREDICTOR if enough_known(evidence) else PLAIN
+    if name == PREDICTOR and evidence is None:
+        raise InputError("the pairs came without evidence.parquet", hint=f"run gen-pairs again, or use --init {PLAIN}")
+    return name
+
+
+def start_rows(
+    model: SentenceTransformer,
+    plan: VocabularyPlan,
+    extended: PreTrainedTokenizerFast,
+    encoder: FrozenEncoder,
+    evidence: Sequence[WordEvidence] | None,
+    config: TrainConfig,
+) -> Start:
+    """Make the rows that training starts from.
+
+    Args:
+        model: the frozen model, without an overlay.
+        plan: the new tokens.
+        extended: the tokenizer that has them.
+        encoder: the model on the tokenizer before.
+        evidence: what gen-pairs found, if it is there.
+        config: the options.
+
+    Raises:
+        InputError: see `choose_init` and `make_predictor`.
+    """
+    init, context = choose_init(config.init, evidence), init_context(model, plan, config.seed)
+    if init != PREDICTOR:
+        rows = initial_rows(init, context).cpu()
+        return Start(init, rows, rows, None)
+    predictor = make_predictor(evidence or (), plan, extended, encoder, config.evidence_sentences, config.seed)
+    rows = initial_rows(init, dataclasses.replace(context, predicted=torch.from_numpy(predictor.prior.new.rows)))
+    console, tokenizer = encoder.console, encoder.tokenizer
+    calibration = calibrate(model, tokenizer, predictor, config.calibrate, console)
+    objective = WordObjective(
+        predictor.prior.new, predictor.bank, calibration.settings, predictor.synonyms, model.device
+    )
+    frame = special_frame(tokenizer)
+    inputs = tuple(tuple(frame([plan.ids_of(term)[0]])) for term in plan.terms)
+    guide = Guide(predictor, calibration, objective, inputs)
+    _tell(guide, console)
+    return Start(init, rows, map_rows(model, tokenizer, objective, console), guide)
+
+
+def _tell(guide: Guide, console: Console) -> None:
+    """Say what known words showed."""
+    for name, fit in guide.predictor.prior.story.items():
+        kernel = f", kernel weight {fit['mix']:g}" if fit["mix"] else ""
+        console.print(
+            f"Predictor from {name} of {fit['known_words']:,} known words: recovery of {fit['held_out']:,} held-out "
+            f"ones MRR {fit['mrr']:.3f} (ridge {fit['ridge']:g}{kernel})"
+        )
+    first, *tried = guide.calibration.tried
+    chosen = guide.calibration.settings
+    after = max((t["row_mrr"] + t["output_mrr"], t["row_mrr"], t["output_mrr"]) for t in tried)[1:] if tried else ()
+    change = f": rows {first['row_mrr']:.3f} -> {after[0]:.3f}, outputs {first['output_mrr']:.3f} -> {after[1]:.3f} MRR"
+    console.print(
+        f"Word stage: temperature {chosen.temperature:g}, prior weight {chosen.prior_weight:g}, "
+        f"{len(tried)} settings tried{change if tried else ''}"
+    )
