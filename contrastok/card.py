@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -14,4 +15,5 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     source = files("contrastok").joinpath("card.md.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-    return environment.from_string(source).render(**manifest)
+    sure = [token["confidence"] for token in manifest["tokens"] if "confidence" in token]
+    return environment.from_string(source).render(confidence=statistics.median(sure) if sure else None, **manifest)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import expit
 
 WITHIN = 10
 """The rank of the gold row that counts as landed."""
@@ -32,7 +33,7 @@ class Confidence:
     def __call__(self, signals: np.ndarray) -> np.ndarray:
         """P(rank <= WITHIN) for signals `[n, s]`, float64 `[n]`."""
         x = (signals - np.array(self.mean)) / np.array(self.size)
-        return 1 / (1 + np.exp(-(x @ np.array(self.weights[:-1]) + self.weights[-1])))  # type: ignore[no-any-return]
+        return expit(x @ np.array(self.weights[:-1]) + self.weights[-1])  # type: ignore[no-any-return]
 
 
 def fit_confidence(signals: np.ndarray, landed: np.ndarray) -> Confidence:
@@ -42,7 +43,8 @@ def fit_confidence(signals: np.ndarray, landed: np.ndarray) -> Confidence:
         signals: `[n, s]`.
         landed: bool `[n]`, whether the gold row ranked within `WITHIN`.
     """
-    mean, size = signals.mean(0), np.maximum(signals.std(0), 1e-9)
+    mean, spread = signals.mean(0), signals.std(0)
+    size = np.where(spread > 1e-6, spread, 1.0)  # a signal that is the same everywhere must not be blown up
     x = np.concatenate([(signals - mean) / size, np.ones((len(signals), 1))], axis=1)
     # Platt's targets: a share of one word is taken off, or words that are all alike would give a probability of 1.
     hits = landed.sum()
@@ -50,7 +52,7 @@ def fit_confidence(signals: np.ndarray, landed: np.ndarray) -> Confidence:
     penalty = np.diag([PENALTY] * signals.shape[1] + [1e-9])
     weights = np.zeros(x.shape[1])
     for _ in range(NEWTON_STEPS):
-        p = 1 / (1 + np.exp(-(x @ weights)))
+        p = expit(x @ weights)
         gradient = x.T @ (p - y) + penalty @ weights
         weights -= np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + penalty, gradient)
     return Confidence(*(tuple(map(float, values)) for values in (mean, size, weights)))

@@ -23,6 +23,7 @@ class WordEvidence:
         definition: "" when there is none.
         synonyms, broader: names, of a new term without those that are held out.
         sentences: different sentences that hold the word, in an order that the seed decides.
+        per_million: sentences of the corpus that hold it, for a million characters.
     """
 
     token: str
@@ -31,6 +32,7 @@ class WordEvidence:
     synonyms: tuple[str, ...]
     broader: tuple[str, ...]
     sentences: tuple[str, ...]
+    per_million: float = 0.0
 
 
 def read_evidence(pairs: Path) -> tuple[WordEvidence, ...] | None:

@@ -6,11 +6,12 @@ use if it did not have the word, in every text. So a map that is learned on know
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from contrastok.bank import FrozenEncoder, collate, special_frame
-from contrastok.errors import OutputError
+from contrastok.cache import kept_arrays
 from contrastok.evidence import WordEvidence
-from contrastok.files import atomic_file
 from contrastok.models import input_embedding, transformer
 from contrastok.vocabulary import encode_plain
 
@@ -50,6 +50,7 @@ class WordInput:
         places: for each sentence, the positions of the word's pieces in it.
         definition: one text or none.
         synonyms, broader: names.
+        per_million: sentences of the corpus that hold it, for a million characters.
     """
 
     pieces: Ids
@@ -59,6 +60,7 @@ class WordInput:
     definition: tuple[Ids, ...] = ()
     synonyms: tuple[Ids, ...] = ()
     broader: tuple[Ids, ...] = ()
+    per_million: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Features:
 def word_inputs(
     words: Sequence[WordEvidence],
     own: Sequence[Sequence[int]],
-    split: Mapping[int, Ids],
+    pieces: Sequence[Ids],
     lengths: Sequence[Ids],
     tokenizer: PreTrainedTokenizerFast,
     sentences: int,
@@ -100,42 +102,42 @@ def word_inputs(
 
     Args:
         words: what is said of them.
-        own: for each word the ids of its own token: of a known word its old id, of a term its new ones.
-        split: the pieces of each of those ids. In the texts of a word only its own ids are split, and those that no
-            known word has, that is, all new ones.
+        own: for each word the ids of its own token in all its forms: of a known word the old ones, of a term the new.
+        pieces: for each word what stands in place of its token, whatever the form. In the texts of a known word only
+            its own token is split, in those of a term all new ones.
         lengths: for each word, the characters that its pieces cover.
         tokenizer: gives the words' texts ids; for terms the extended one.
         sentences: at most so many a word are looked at.
     """
-    texts = [text for word in words for text in _texts(word, sentences)]
+    texts = [text for word in words for group in _texts(word, sentences) for text in group]
     encoded = iter(encode_plain(tokenizer, texts))
-    known = {i for word, ids in zip(words, own, strict=True) if word.known for i in ids}
+    new = {i: parts for word, ids, parts in zip(words, own, pieces, strict=True) if not word.known for i in ids}
     inputs = []
-    for word, ids, covered in zip(words, own, lengths, strict=True):
-        mine = frozenset(ids)
-        parts = {i: split[i] for i in mine} if word.known else {i: p for i, p in split.items() if i not in known}
-        found = [_expand(next(encoded), mine, parts) for _ in _texts(word, sentences)]
-        spans = [_around(*pair) for pair in found[: min(len(word.sentences), sentences)]]
-        spans = [span for span in spans if span[1]]
-        rest = [tuple(text[:WINDOW]) for text, _ in found[min(len(word.sentences), sentences) :] if text]
-        defined, names = (1 if word.definition else 0), len(word.synonyms)
+    for word, ids, parts, covered in zip(words, own, pieces, lengths, strict=True):
+        mine, split = frozenset(ids), dict.fromkeys(ids, parts) if word.known else new
+        found = [[_expand(next(encoded), mine, split) for _ in group] for group in _texts(word, sentences)]
+        spans = [span for span in (_around(*pair) for pair in found[0]) if span[1]]
+        definition, synonyms, broader = (
+            tuple(tuple(text[:WINDOW]) for text, _ in group if text) for group in found[1:]
+        )
         inputs.append(
             WordInput(
-                tuple(split[ids[0]]),
-                covered,
+                parts[:WINDOW],
+                covered[:WINDOW],
                 tuple(text for text, _ in spans),
                 tuple(places for _, places in spans),
-                tuple(rest[:defined]),
-                tuple(rest[defined : defined + names]),
-                tuple(rest[defined + names :]),
+                definition,
+                synonyms,
+                broader,
+                word.per_million,
             )
         )
     return inputs
 
 
-def _texts(word: WordEvidence, sentences: int) -> list[str]:
-    defined = [word.definition] if word.definition else []
-    return [*word.sentences[:sentences], *defined, *word.synonyms, *word.broader]
+def _texts(word: WordEvidence, sentences: int) -> tuple[Sequence[str], ...]:
+    """What is said of a word: sentences, definition, synonyms, broader names."""
+    return word.sentences[:sentences], (word.definition,) if word.definition else (), word.synonyms, word.broader
 
 
 def _expand(ids: Sequence[int], own: frozenset[int], split: Mapping[int, Ids]) -> tuple[list[int], list[int]]:
@@ -169,15 +171,20 @@ class EvidenceEncoder:
         self.frame = special_frame(self.tokenizer)
         self.before = self.frame([-1]).index(-1)
 
-    def features(self, words: Sequence[WordInput], weights: np.ndarray, description: str) -> Features:
+    def features(
+        self, words: Sequence[WordInput], weights: np.ndarray, description: str, ids: Sequence[int] = ()
+    ) -> Features:
         """The features of words.
 
         Args:
             words: in any number.
             weights: of each token id in a bag of rows, `[V]`: see `bag_weights`.
             description: of the progress bar.
+            ids: of known words, ascending. They are then kept by ranges of ids, so that a word more or less does not
+                change what is kept of the others.
         """
-        shards = [words[i : i + SHARD] for i in range(0, len(words), SHARD)]
+        ranges = [i // SHARD for i in ids or range(len(words))]
+        shards = [[word for _, word in run] for _, run in groupby(zip(ranges, words, strict=True), itemgetter(0))]
         parts = [self._shard(shard) for shard in self.encoder.console.track(shards, description)]
         blocks = {name: np.concatenate([part[name] for part in parts]).astype(np.float32) for name in parts[0]}
         blocks |= self._bags(words, weights)
@@ -206,6 +213,7 @@ class EvidenceEncoder:
             "form/subtoken mean": [table[list(word.pieces)].mean(0) for word in words],
             "form/character length mean": [lengths(word) for word in words],
             "form/size": [[np.log1p(len(w.pieces)), np.log1p(sum(w.lengths))] for w in words],
+            "form/frequency": [[np.log1p(w.per_million), float(w.per_million == 0)] for w in words],
             "definition/rows": [mean(word.definition) for word in words],
             "sentences/rows": [mean(word.sentences, word.places) for word in words],
             "synonyms/rows": [mean(word.synonyms) for word in words],
@@ -213,22 +221,13 @@ class EvidenceEncoder:
         }
         return {name: np.asarray(values, np.float32) for name, values in bags.items()}
 
-    def _shard(self, words: Sequence[WordInput]) -> dict[str, np.ndarray]:
+    def _shard(self, words: Sequence[WordInput]) -> Mapping[str, np.ndarray]:
         folder = self.encoder.folder
         if folder is None:
             return self._encode(words)
-        told = json.dumps([2, [asdict(word) for word in words]])
+        told = json.dumps([2, [asdict(replace(word, per_million=0.0)) for word in words]])
         path = folder / "evidence" / f"{hashlib.sha256(told.encode()).hexdigest()}.npz"
-        if path.is_file():
-            try:
-                with np.load(path) as kept:
-                    return dict(kept)
-            except (ValueError, OSError, EOFError):
-                path.unlink(missing_ok=True)  # cut short by a crash of the machine: encode it again
-        outputs = self._encode(words)
-        with contextlib.suppress(OutputError), atomic_file(path) as partial, partial.open("wb") as handle:
-            np.savez(handle, **outputs)  # type: ignore[arg-type]
-        return outputs
+        return kept_arrays(path, lambda: self._encode(words))
 
     def _encode(self, words: Sequence[WordInput]) -> dict[str, np.ndarray]:
         """Outputs and states of a shard, float16: half the disk, and far below the noise of any evidence."""

@@ -141,8 +141,8 @@ def hide_in_model(model: SentenceTransformer, words: Sequence[str]) -> tuple[Hid
     return hidden, gold
 
 
-def split_pieces(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """The pieces that each word has in running text when it alone is hidden.
+def hidden_alone(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> dict[str, HiddenWord]:
+    """Each word as it is when it alone is hidden: its forms, and its pieces in running text.
 
     Hiding a word changes no text that does not hold it, so words of which none is part of another can be hidden
     together; a handful of such groups takes any vocabulary.
@@ -152,15 +152,15 @@ def split_pieces(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> di
         words: words of its vocabulary, as many as one likes.
 
     Returns:
-        word -> ids, in the order given; words that cannot be hidden are left out.
+        by word, in the order given; words that cannot be hidden are left out.
 
     Raises:
         ModelError: see `hide_words`.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    found: dict[str, HiddenWord] = {}
     for group in independent_groups(words, lambda word: normalise(tokenizer.backend_tokenizer, word)):
         _, hidden = hide_words(tokenizer, group)
-        found.update((word.word, word.pieces) for word in hidden.words)
+        found.update((word.word, word) for word in hidden.words)
     return {word: found[word] for word in dict.fromkeys(words) if word in found}
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +13,30 @@ import numpy as np
 import torch
 
 from contrastok.bank import FrozenEncoder
-from contrastok.errors import InputError, OutputError
+from contrastok.cache import kept_arrays
+from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence
 from contrastok.features import EvidenceEncoder, Features, Ids, WordInput, bag_weights, word_inputs
-from contrastok.files import atomic_file
-from contrastok.hiding import pieces_of, split_pieces
+from contrastok.hiding import hidden_alone, pieces_of
 from contrastok.map_rows import WordBank
 from contrastok.models import input_embedding
-from contrastok.prior import MIN_WORDS, Known, Predicted, Prior, learn_prior
+from contrastok.prior import (
+    MIN_WORDS,
+    REQUIRED,
+    Known,
+    Predicted,
+    Prior,
+    having,
+    learn_prior,
+    too_few_words,
+    usable_sources,
+)
 from contrastok.vocabulary import VocabularyPlan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORMAT = 1
+FORMAT = 2
 """Counted up when a prior of the same evidence would come out otherwise."""
 
 
@@ -40,7 +49,8 @@ class Predictor:
         bank: outputs of the isolated known words, and the prior's precision.
         table: rows that have a token, float32 `[V, d]`.
         gold: for each held-out word its row in the table, int64 `[h]`.
-        held_bank: for each held-out word its place in the bank, which is no negative of it.
+        held_bank: for each held-out word its places in the bank, first its own and then other spellings, which are no
+            negatives of it.
         synonyms: for each new term the places in the bank of its synonyms.
     """
 
@@ -79,38 +89,51 @@ def make_predictor(
         InputError: too few known words, or a term without evidence.
     """
     tokenizer = encoder.tokenizer
-    words = [word for word in evidence if word.known]
-    parts = split_pieces(tokenizer, [word.token for word in words])
-    words = [word for word in words if word.token in parts]
-    own = [ids[0] for ids in pieces_of(tokenizer, [word.token for word in words])]
-    known_split = {i: parts[word.token] for i, word in zip(own, words, strict=True)}
-    terms = _of_terms(evidence, plan)
-    new_split = {i: p for term, p in zip(plan.terms, pieces_of(tokenizer, plan.terms), strict=True)
-                 for i in plan.ids_of(term)}  # fmt: skip
+    found = hidden_alone(tokenizer, [word.token for word in evidence if word.known])
+    words = [word for word in evidence if word.known and word.token in found]
+    if len(words) < MIN_WORDS:
+        raise too_few_words(len(words))
+    hidden = [found[word.token] for word in words]
+    own = [word.id for word in hidden]
+    terms, split = _of_terms(evidence, plan), pieces_of(tokenizer, plan.terms)
     outputs = encoder.encode_ids([[i] for i in own], "Encoding known words")
     table = input_embedding(encoder.model).weight.detach().float().cpu().numpy()[: len(tokenizer)]
-    held_key = [FORMAT, seed, sentences, [dataclasses.astuple(w) for w in (*terms, *words)], sorted(new_split.items())]
+    held_key = [FORMAT, seed, sentences, [dataclasses.astuple(w) for w in (*terms, *words)], split]
 
     def learn() -> Prior:
-        sizes = _piece_sizes(tokenizer)
-        known = word_inputs(words, [[i] for i in own], known_split, sizes(known_split, own), tokenizer, sentences)
-        ids = [plan.ids_of(term) for term in plan.terms]
-        new = word_inputs(terms, ids, new_split, sizes(new_split, [i[0] for i in ids]), extended, 4 * sentences)
-        features = _features(encoder, known, new, len(table))
-        return learn_prior(Known(features[0], np.array(own), outputs, table), features[1], seed)
+        kept, forms = teachers(words, terms), [plan.ids_of(term) for term in plan.terms]
+        told, their = [words[k] for k in kept], [hidden[k] for k in kept]
+        parts = [word.pieces for word in their]
+        sizes = [_piece_sizes(tokenizer, pieces) for pieces in (parts, split)]
+        known = word_inputs(told, [word.ids for word in their], parts, sizes[0], tokenizer, sentences)
+        new = word_inputs(terms, forms, split, sizes[1], extended, 4 * sentences)
+        ids = [word.id for word in their]
+        features = _features(encoder, known, ids, new, len(table))
+        prior = learn_prior(Known(features[0], np.array(ids), outputs[kept], table), features[1], seed)
+        return dataclasses.replace(prior, held_words=kept[prior.held_words])
 
     prior = _kept(encoder, held_key, learn)
-    places = {word.token.casefold(): at for at, word in enumerate(words)}
-    synonyms = (tuple(places[s.casefold()] for s in term.synonyms if s.casefold() in places) for term in terms)
+    places: dict[str, list[int]] = {}  # of all spellings
+    for at, word in enumerate(words):
+        places.setdefault(word.token.casefold(), []).append(at)
+    synonyms = (tuple(at for name in term.synonyms for at in places.get(name.casefold(), ())) for term in terms)
     unit = float(table.std(axis=0).mean())
     return Predictor(
         prior,
         WordBank(torch.from_numpy(outputs), torch.from_numpy(prior.precision), unit),
         table,
         np.array(own)[prior.held_words],
-        tuple((int(at),) for at in prior.held_words),
+        tuple((at, *(k for k in places[words[at].token.casefold()] if k != at)) for at in prior.held_words.tolist()),
         tuple(synonyms),
     )
+
+
+def teachers(words: Sequence[WordEvidence], terms: Sequence[WordEvidence]) -> np.ndarray:
+    """Positions of the known words that have what some term has: the others teach nothing, and are not encoded."""
+    present = {source: np.array([bool(getattr(word, source)) for word in words]) for source in REQUIRED}
+    patterns = {tuple(source for source in REQUIRED if getattr(term, source)) for term in terms}
+    flags = [having(present, usable_sources(present, wanted)) for wanted in sorted(patterns)]
+    return np.flatnonzero(np.any(flags, axis=0))
 
 
 def _of_terms(evidence: Sequence[WordEvidence], plan: VocabularyPlan) -> list[WordEvidence]:
@@ -124,43 +147,29 @@ def _of_terms(evidence: Sequence[WordEvidence], plan: VocabularyPlan) -> list[Wo
     return [told[term] for term in plan.terms]
 
 
-def _piece_sizes(tokenizer: PreTrainedTokenizerFast) -> Any:
-    """A function that says how many characters each piece of words covers, by the tokens' own strings."""
-
-    def sizes(split: Mapping[int, Ids], ids: Sequence[int]) -> list[Ids]:
-        strings = (tokenizer.convert_ids_to_tokens(list(split[i])) for i in ids)
-        return [tuple(len(token.removeprefix("##").lstrip("▁Ġ")) for token in tokens) for tokens in strings]
-
-    return sizes
+def _piece_sizes(tokenizer: PreTrainedTokenizerFast, words: Sequence[Ids]) -> list[Ids]:
+    """How many characters each piece of each word covers, by the tokens' own strings."""
+    strings = (tokenizer.convert_ids_to_tokens(list(pieces)) for pieces in words)
+    return [tuple(len(token.removeprefix("##").lstrip("▁Ġ")) for token in tokens) for tokens in strings]
 
 
 def _features(
-    encoder: FrozenEncoder, known: Sequence[WordInput], new: Sequence[WordInput], vocabulary: int
+    encoder: FrozenEncoder, known: Sequence[WordInput], ids: Sequence[int], new: Sequence[WordInput], vocabulary: int
 ) -> tuple[Features, Features]:
     weights = bag_weights(known, vocabulary)
     evidence = EvidenceEncoder(encoder)
     return (
-        evidence.features(known, weights, "Reading about known words"),
+        evidence.features(known, weights, "Reading about known words", ids),
         evidence.features(new, weights, "Reading about new terms"),
     )
 
 
-def _kept(encoder: FrozenEncoder, key: Any, learn: Any) -> Prior:
+def _kept(encoder: FrozenEncoder, key: Any, learn: Callable[[], Prior]) -> Prior:
     """The prior from the cache, or learned and put there."""
     if encoder.folder is None:
-        return learn()  # type: ignore[no-any-return]
+        return learn()
     name = hashlib.sha256(json.dumps(key, default=str).encode()).hexdigest()
-    path = encoder.folder / "prior" / f"{name}.npz"
-    if path.is_file():
-        try:
-            with np.load(path) as kept:
-                return _unpack(dict(kept))
-        except (ValueError, OSError, EOFError, KeyError):
-            path.unlink(missing_ok=True)
-    prior: Prior = learn()
-    with contextlib.suppress(OutputError), atomic_file(path) as partial, partial.open("wb") as handle:
-        np.savez(handle, **_pack(prior))  # type: ignore[arg-type]
-    return prior
+    return _unpack(kept_arrays(encoder.folder / "prior" / f"{name}.npz", lambda: _pack(learn())))
 
 
 def _pack(prior: Prior) -> dict[str, np.ndarray]:

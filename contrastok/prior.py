@@ -29,14 +29,13 @@ HELD_OUT = 600
 """Known words that choose the settings and the confidence."""
 RIDGES = (10.0, 30.0, 100.0)
 """Ridge penalties to choose from, for blocks of mean square 1."""
-MEMORIES = (1.0, 0.5)
-"""How much of a known word's residual the ridge may remember, to choose from."""
-KERNEL_WORDS = 12_000
+MEMORIES = (0.5,)
+"""How much of a known word's residual the ridge may remember, to choose from beside all of it."""
+KERNEL_WORDS = 8_000
 """Known words in the kernel regression: its matrix grows with the square."""
-KERNEL_WIDTHS = (0.5, 1.0)
-KERNEL_PENALTY, KERNEL_MEMORY = 0.4, 0.5
-MIXES = (0.0, 0.5, 1.0)
-"""Weights of the kernel's direction beside the ridge's to choose from."""
+KERNEL_WIDTH, KERNEL_PENALTY, KERNEL_MEMORY = 0.5, 0.4, 0.5
+MIXES = (0.5, 1.0)
+"""Weights of the kernel beside the ridge to choose from, beside none."""
 REQUIRED = ("definition", "sentences")
 OPTIONAL = ("synonyms", "broader")
 KERNEL_BLOCKS = {
@@ -125,11 +124,11 @@ def learn_prior(known: Known, new: Features, seed: int) -> Prior:
     groups: dict[tuple[str, ...], list[int]] = {}
     for row in range(len(new)):
         wanted = [source for source in REQUIRED if new.present[source][row]]
-        groups.setdefault(usable_sources(known.features, wanted), []).append(row)
+        groups.setdefault(usable_sources(known.features.present, wanted), []).append(row)
     parts = []
     for sources, rows in groups.items():
         fit = _Fit(known, sources, seed)
-        parts.append((np.array(rows), fit.predict_after_refit(new.take(np.array(rows))), fit))
+        parts.append((np.array(rows), fit.predict(new.take(np.array(rows))), fit))
     order = np.argsort(np.concatenate([rows for rows, _, _ in parts]))
     columns = zip(*(_columns(predicted) for _, predicted, _ in parts), strict=True)
     whole = Predicted(*(np.concatenate(column)[order] for column in columns))
@@ -142,25 +141,35 @@ def _columns(predicted: Predicted) -> tuple[np.ndarray, ...]:
     return predicted.rows, predicted.outputs, predicted.scale, predicted.agreement
 
 
-def usable_sources(features: Features, wanted: Sequence[str]) -> tuple[str, ...]:
+def usable_sources(present: Mapping[str, np.ndarray], wanted: Sequence[str]) -> tuple[str, ...]:
     """The most of the wanted sources that enough known words have together.
+
+    Args:
+        present: source -> bool `[n]`, which known words have it.
+        wanted: what a new word has.
 
     Raises:
         InputError: there are too few known words even without any.
     """
     for choice in (tuple(wanted), *((source,) for source in reversed(wanted)), ()):
-        if _having(features, choice).sum() >= MIN_WORDS:
+        if having(present, choice).sum() >= MIN_WORDS:
             return choice
-    raise InputError(
-        f"the model knows {len(features)} words to learn a predictor from, {MIN_WORDS} are needed",
-        hint="--init charlen_mean needs none",
+    raise too_few_words(len(present[REQUIRED[0]]))
+
+
+def too_few_words(count: int) -> InputError:
+    """What is raised where a predictor cannot be learned."""
+    return InputError(
+        f"there is evidence of {count} words that the model knows; to learn a predictor {MIN_WORDS} are needed",
+        hint="--init charlen_mean needs none; a larger --corpus for gen-pairs gives more",
     )
 
 
-def _having(features: Features, sources: Iterable[str]) -> np.ndarray:
-    flags = np.ones(len(features), bool)
+def having(present: Mapping[str, np.ndarray], sources: Iterable[str]) -> np.ndarray:
+    """Which words have all of the sources, bool `[n]`."""
+    flags = np.ones(len(present[REQUIRED[0]]), bool)
     for source in sources:
-        flags &= features.present[source]
+        flags &= present[source]
     return flags
 
 
@@ -186,14 +195,13 @@ class _Settings:
     ridge: float
     memory: float
     mix: float
-    width: float
 
 
 class _Fit:
     """One map, for words that have the same sources.
 
-    Settings are chosen, and errors measured, on a fit that has not seen the held-out words. The fit that predicts has
-    seen them all.
+    Held-out words choose the settings and show the errors. They stay out of the fit: a twentieth of the words more
+    would change little, and what is said of errors would no longer be true of it.
 
     Args:
         known: the words.
@@ -203,13 +211,14 @@ class _Fit:
 
     def __init__(self, known: Known, sources: tuple[str, ...], seed: int) -> None:
         self.known, self.sources = known, sources
-        self.pool = np.flatnonzero(_having(known.features, sources))
+        self.pool = np.flatnonzero(having(known.features.present, sources))
         self.mean = known.table.mean(0)
         self.width = known.table.shape[1]
-        self.spread = float(np.linalg.norm(known.table[known.ids[self.pool]] - self.mean, axis=1).mean())
         drawn = np.random.default_rng([seed, len(self.pool)]).permutation(self.pool)
         count = min(HELD_OUT, len(drawn) // 5)
         self.held_words, rest = np.sort(drawn[:count]), np.sort(drawn[count:])
+        self.spread = float(np.linalg.norm(known.table[known.ids[rest]] - self.mean, axis=1).mean())
+        self.center = known.outputs[rest].mean(0)
         self.optional = [s for s in OPTIONAL if known.features.present[s][rest].sum() >= MIN_WORDS // 5]
         self.scales = np.ones(len(BUCKETS), np.float32)
         self._choose(rest)
@@ -220,25 +229,26 @@ class _Fit:
         held = self.known.features.take(self.held_words)
         self.design = Design(features, ("form", *self.sources), self.optional)
         x, asked = self.design.linear(features), self.design.linear(held)
-        self.settings = _Settings(RIDGES[0], 1.0, 0.0, KERNEL_WIDTHS[0])
+        self.settings = _Settings(RIDGES[0], 1.0, 0.0)
         self.kernel: Kernel | None = None
-        best = -1.0
+        best, gram = -1.0, x.T @ x
         for penalty in RIDGES:
-            ridge = Ridge(x, targets, penalty)
-            for memory in MEMORIES:
-                score = self._recovery(ridge.predict(asked, memory))
-                if score > best:
-                    best, self.ridge = score, ridge
-                    self.settings = replace(self.settings, ridge=penalty, memory=memory)
+            ridge = Ridge(x, targets, penalty, gram)
+            score = self._recovery(ridge.predict(asked))
+            if score > best:
+                best, self.ridge = score, ridge
+                self.settings = replace(self.settings, ridge=penalty)
+        for memory in MEMORIES:
+            score = self._recovery(self.ridge.predict(asked, memory))
+            if score > best:
+                best, self.settings = score, replace(self.settings, memory=memory)
         linear, figures = self.ridge.predict(asked, self.settings.memory), {"ridge_mrr": best}
-        for width in KERNEL_WIDTHS:
-            kernel = self._kernel(features, targets, width)
-            other = self._ask(kernel, held)
-            for mix in MIXES[1:]:
-                score = self._recovery(self._mixed(linear, other, mix))
-                if score > best:
-                    best, self.kernel = score, kernel
-                    self.settings = replace(self.settings, mix=mix, width=width)
+        kernel = self._kernel(features, targets)
+        other = self._ask(kernel, held)
+        for mix in MIXES:
+            score = self._recovery(self._mixed(linear, other, mix))
+            if score > best:
+                best, self.kernel, self.settings = score, kernel, replace(self.settings, mix=mix)
         self._measure_errors(features)
         self.held = self.predict(held)
         figures |= {"mrr": best, "known_words": len(self.pool), "held_out": len(self.held_words)}
@@ -257,16 +267,8 @@ class _Fit:
         means[few] = squares.mean()
         self.scales = (means / squares.mean()).astype(np.float32)
 
-    def predict_after_refit(self, features: Features) -> Predicted:
-        """What the map says that has seen every word of the pool."""
-        known, targets = self.known.features.take(self.pool), self._targets(self.pool)
-        self.design = Design(known, ("form", *self.sources), self.optional)
-        self.ridge = Ridge(self.design.linear(known), targets, self.settings.ridge)
-        self.kernel = self._kernel(known, targets, self.settings.width) if self.settings.mix else None
-        return self.predict(features)
-
     def predict(self, features: Features) -> Predicted:
-        """What the present map says. Predicted directions get the length that rows of known words have: a regression
+        """What the map says. Predicted directions get the length that rows of known words have: a regression
         shrinks what it is unsure of, and a short row is another input to the model."""
         linear = self.ridge.predict(self.design.linear(features), self.settings.memory)
         mixed, agreement = linear, torch.ones(len(features))
@@ -275,7 +277,7 @@ class _Fit:
             agreement = F.cosine_similarity(linear[:, : self.width], other[:, : self.width])
             mixed = self._mixed(linear, other, self.settings.mix)
         rows = F.normalize(mixed[:, : self.width], dim=1) * self.spread
-        outputs = F.normalize(mixed[:, self.width :] + self._output_mean(), dim=1)
+        outputs = F.normalize(mixed[:, self.width :] + torch.from_numpy(self.center), dim=1)
         scale = self.scales[_bucket(features.sentences)]
         return Predicted(rows.numpy() + self.mean, outputs.numpy(), scale, agreement.numpy())
 
@@ -287,11 +289,11 @@ class _Fit:
             halves.append(a + mix * b * (a.norm(dim=1).mean() / b.norm(dim=1).mean().clamp_min(1e-9)))
         return torch.cat(halves, dim=1) / (1 + mix)
 
-    def _kernel(self, features: Features, targets: torch.Tensor, width: float) -> Kernel:
+    def _kernel(self, features: Features, targets: torch.Tensor) -> Kernel:
         step = max(1, -(-len(features) // KERNEL_WORDS))
         rows = np.arange(0, len(features), step)
         z = self.design.weighted(features.take(rows), KERNEL_BLOCKS)
-        return Kernel(z, targets[rows], width, KERNEL_PENALTY)
+        return Kernel(z, targets[rows], KERNEL_WIDTH, KERNEL_PENALTY)
 
     def _ask(self, kernel: Kernel, features: Features) -> torch.Tensor:
         return kernel.predict(self.design.weighted(features, KERNEL_BLOCKS), KERNEL_MEMORY)
@@ -299,11 +301,8 @@ class _Fit:
     def _targets(self, words: np.ndarray) -> torch.Tensor:
         """Centred rows and outputs of known words side by side, `[n, d + dim]`."""
         rows = self.known.table[self.known.ids[words]] - self.mean
-        outputs = self.known.outputs[words] - self._output_mean().numpy()
+        outputs = self.known.outputs[words] - self.center
         return torch.from_numpy(np.concatenate([rows, outputs], axis=1))
-
-    def _output_mean(self) -> torch.Tensor:
-        return torch.from_numpy(self.known.outputs[self.pool].mean(0))
 
     def _gold(self) -> np.ndarray:
         return self.known.ids[self.held_words]  # type: ignore[no-any-return]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -74,20 +75,36 @@ class Ridge:
         x: `[n, D]`.
         y: `[n, k]`.
         penalty: added to the diagonal.
+        gram: x' x, where it is known already: it costs the most.
     """
 
-    def __init__(self, x: torch.Tensor, y: torch.Tensor, penalty: float) -> None:
-        gram = x.T @ x
-        gram.diagonal().add_(penalty)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
-        self.penalty = penalty
-        self.weights = inverse @ (x.T @ y)
-        leverage = ((x @ inverse) * x).sum(1, keepdim=True)
-        self.residuals = (y - x @ self.weights) / (1 - leverage).clamp_min(1e-3)
-        self.remembered = inverse @ (x.T @ self.residuals)
+    def __init__(self, x: torch.Tensor, y: torch.Tensor, penalty: float, gram: torch.Tensor | None = None) -> None:
+        self._x, self._y, self.penalty = x, y, penalty
+        squared = x.T @ x if gram is None else gram.clone()
+        squared.diagonal().add_(penalty)
+        self._factor = torch.linalg.cholesky(squared)
+        self.weights = torch.cholesky_solve(x.T @ y, self._factor)
+
+    @cached_property
+    def residuals(self) -> torch.Tensor:
+        """What each target is off by in a fit without it, `[n, k]`."""
+        leverage = torch.cat(
+            [
+                torch.linalg.solve_triangular(self._factor, part.T, upper=False).square().sum(0)
+                for part in self._x.split(CHUNK)
+            ]
+        )
+        return (self._y - self._x @ self.weights) / (1 - leverage).clamp_min(1e-3)[:, None]
+
+    @cached_property
+    def remembered(self) -> torch.Tensor:
+        """The weights that a fit to the residuals would have, `[D, k]`."""
+        return torch.cholesky_solve(self._x.T @ self.residuals, self._factor)
 
     def predict(self, x: torch.Tensor, memory: float = 1.0) -> torch.Tensor:
         """`[m, k]` for `[m, D]`."""
+        if memory == 1:
+            return x @ self.weights
         return x @ (self.weights - (1 - memory) * self.remembered)
 
 

@@ -21,6 +21,7 @@ from contrastok.export import init_context
 from contrastok.initializers import initial_rows
 from contrastok.map_rows import WordObjective, map_rows
 from contrastok.predictor import Predictor, enough_known, make_predictor
+from contrastok.prior import too_few_words
 from contrastok.vocabulary import VocabularyPlan
 
 if TYPE_CHECKING:
@@ -85,12 +86,14 @@ def choose_init(name: str, evidence: Sequence[WordEvidence] | None) -> str:
     """The initialiser that `--init` means here.
 
     Raises:
-        InputError: the predictor was asked for and there is nothing to learn it from.
+        InputError: the predictor was asked for and there is nothing, or too little, to learn it from.
     """
     if name == "auto":
         return PREDICTOR if enough_known(evidence) else PLAIN
     if name == PREDICTOR and evidence is None:
         raise InputError("the pairs came without evidence.parquet", hint=f"run gen-pairs again, or use --init {PLAIN}")
+    if name == PREDICTOR and not enough_known(evidence):
+        raise too_few_words(sum(word.known for word in evidence or ()))
     return name
 
 
@@ -142,10 +145,9 @@ def _tell(guide: Guide, console: Console) -> None:
             f"ones MRR {fit['mrr']:.3f} (ridge {fit['ridge']:g}{kernel})"
         )
     first, *tried = guide.calibration.tried
-    chosen = guide.calibration.settings
-    after = max((t["row_mrr"] + t["output_mrr"], t["row_mrr"], t["output_mrr"]) for t in tried)[1:] if tried else ()
-    change = f": rows {first['row_mrr']:.3f} -> {after[0]:.3f}, outputs {first['output_mrr']:.3f} -> {after[1]:.3f} MRR"
-    console.print(
-        f"Word stage: temperature {chosen.temperature:g}, prior weight {chosen.prior_weight:g}, "
-        f"{len(tried)} settings tried{change if tried else ''}"
-    )
+    chosen, change = guide.calibration.settings, ""
+    if tried:
+        best = max(tried, key=lambda t: t["row_mrr"] + t["output_mrr"])
+        change = f" of {len(tried)} tried: rows MRR {first['row_mrr']:.3f} -> {best['row_mrr']:.3f}, outputs "
+        change += f"{first['output_mrr']:.3f} -> {best['output_mrr']:.3f}"
+    console.print(f"Word stage: temperature {chosen.temperature:g}, prior weight {chosen.prior_weight:g}{change}")

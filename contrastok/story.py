@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,6 +163,7 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
     curve = manifest["training"]["curve"]
     idle = [t["token"] for t in manifest["tokens"] if not t["evidence"]["anchors"]]
     alike = mean_pairwise_cosine(result.rows)
+    sure = [t["confidence"] for t in manifest["tokens"] if "confidence" in t]
     warnings = []
     if idle:
         warnings.append(
@@ -185,6 +187,7 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
         "steps": len(curve),
         "first": curve[0] if curve else None,
         "last": curve[-1] if curve else None,
+        "confidence": {"median": statistics.median(sure), "expected": round(sum(sure), 2)} if sure else None,
         "frozen": manifest["frozen"],
         "warnings": warnings,
     }
@@ -228,6 +231,12 @@ def print_summary(console: Console, summary: dict[str, Any], out: Path) -> None:
         console.print(
             f"{summary['steps']} steps: loss {first['loss']:.3f} -> {last['loss']:.3f}, retrieval accuracy "
             f"{first['accuracy']:.2f} -> {last['accuracy']:.2f}, median relative move of the rows {last['move']:.3f}"
+        )
+    if summary["confidence"]:
+        sure = summary["confidence"]
+        console.print(
+            f"About {sure['expected']:.0f} of {summary['tokens']} tokens are expected within reach of their true place "
+            f"(median confidence {sure['median']:.0%})"
         )
     for warning in summary["warnings"]:
         console.print(f"[yellow]note:[/] {escape(warning)}")

@@ -116,16 +116,18 @@ def known_evidence(
     """
     fold = Fold(tokenizer)
     new, silent = ({fold.key(name) for name in names} for names in (terms, held_out))
-    sentences = _sentences(plan, texts, tokenizer, fold, options, console)
+    texts = list(texts)
+    sentences, holding = _sentences(plan, texts, tokenizer, fold, options, console)
+    million = sum(map(len, texts)) / 1e6 or 1.0
 
-    def described(word: str, found: Sequence[str]) -> WordEvidence:
+    def described(word: str, found: Sequence[str], count: int) -> WordEvidence:
         entry = Term(word) if fold.key(word) in silent else fill_term(Term(word), plan.glossaries)
         synonyms, broader = (
             tuple(name for name in names if fold.key(name) not in new) for names in (entry.synonyms, entry.broader)
         )
-        return WordEvidence(word, True, entry.definition, synonyms, broader, tuple(found))
+        return WordEvidence(word, True, entry.definition, synonyms, broader, tuple(found), count / million)
 
-    return tuple(described(word, found) for word, found in zip(plan.words, sentences, strict=True))
+    return tuple(map(described, plan.words, sentences, holding))
 
 
 def _sentences(
@@ -135,14 +137,16 @@ def _sentences(
     fold: Fold,
     options: KnownOptions,
     console: Console,
-) -> list[list[str]]:
-    """For each word up to `known_sentences` sentences: those of the corpus, then those of WordNet."""
+) -> tuple[list[list[str]], list[int]]:
+    """For each word up to `known_sentences` sentences: those of the corpus, then those of WordNet; and how many
+    sentences of the corpus hold it."""
     corpus, second = (SentenceTable(options.seed, fold, options.min_words, options.max_words) for _ in range(2))
     for block in texts:
         corpus.add(block)
     own = read_wordnet(plan.wordnet, plan.words, second) if plan.wordnet else {}
     collected = WordSentences(tokenizer, tuple(plan.words.values()), options.known_sentences, console)
     collected.read(corpus.by_hash, own)
+    holding = [int(count) for count in collected.holding]
     # Tokenising takes the most time. WordNet is English, where a look at the words tells which texts can be of use.
     lacking = {gist(word, fold) for word, full in zip(plan.words, collected.full, strict=True) if not full}
     useful = {
@@ -151,7 +155,7 @@ def _sentences(
         if key not in corpus.by_hash and not lacking.isdisjoint(gist(text, fold).split())
     }
     collected.read(useful, own)
-    return collected.found
+    return collected.found, holding
 
 
 def read_wordnet(wordnet: WordNet, words: Iterable[str], table: SentenceTable) -> dict[int, set[int]]:

@@ -227,7 +227,11 @@ def collect_evidence(
     console: Console,
 ) -> tuple[WordEvidence, ...]:
     """What is known of each term, in the order of their rows, and then of each word that the model has."""
-    new = [term_evidence(term, mined.evidence[term.token], told) for term, told in zip(words.terms, terms, strict=True)]
+    million = mined.characters / 1e6 or 1.0
+    new = [
+        term_evidence(term, mined.evidence[term.token], told, million)
+        for term, told in zip(words.terms, terms, strict=True)
+    ]
     options = KnownOptions(config.seed, config.known_sentences, config.min_words, config.max_words)
     held_out = [name.name for term in terms for name in term.relations if name.kind == "synonym" and name.held_out]
     known = known_evidence(
@@ -236,11 +240,12 @@ def collect_evidence(
     return (*new, *known)
 
 
-def term_evidence(term: Term, evidence: Evidence, told: TermSummary) -> WordEvidence:
-    """What training may use of a term: no name that is held out."""
+def term_evidence(term: Term, evidence: Evidence, told: TermSummary, million: float) -> WordEvidence:
+    """What training may use of a term: no name that is held out. The corpus has `million` million characters."""
     sentences = tuple(sentence.text for sentence in evidence.sentences)
     synonyms, broader = (names_of(told.relations, kind) for kind in ("synonym", "broader"))
-    return WordEvidence(term.token, False, term.definition, synonyms, broader, sentences)
+    frequency = evidence.found / million
+    return WordEvidence(term.token, False, term.definition, synonyms, broader, sentences, frequency)
 
 
 def _write(

@@ -64,6 +64,10 @@ class WordSentences:
         ids: one for each word.
         limit: sentences kept for each word.
         console: shows progress.
+
+    Attributes:
+        found: the sentences of each word.
+        holding: how many of the sentences read hold each word, int64 `[words]`.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, ids: Sequence[int], limit: int, console: Console) -> None:
@@ -78,6 +82,7 @@ class WordSentences:
         self._full = np.zeros(len(ids) + 1, bool)
         self._full[-1] = True  # where the index -1, no word, leads
         self.found: list[list[str]] = [[] for _ in ids]
+        self.holding = np.zeros(len(ids), np.int64)
 
     @property
     def full(self) -> list[bool]:
@@ -102,13 +107,15 @@ class WordSentences:
                     self._full[word] = len(self.found[word]) == self._limit
 
     def _holders(self, encoded: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-        """Which row holds which word that still lacks sentences, once each, by row."""
+        """Which row holds which word that still lacks sentences, once each, by row; all that hold one are counted."""
         lengths = [len(ids) for ids in encoded]
         flat: NDArray[np.int64] = np.fromiter(chain.from_iterable(encoded), np.int64, sum(lengths))
         rows = np.repeat(np.arange(len(encoded)), lengths)
         goes_on = np.zeros(len(flat), bool)
         goes_on[:-1] = self._continues[flat[1:]] & (rows[1:] == rows[:-1])
         words = self._word_of[flat]
-        wanted = ~goes_on & ~self._full[words]
-        pairs = np.unique(np.stack([rows[wanted], words[wanted]], axis=1), axis=0)
-        return [(int(row), int(word)) for row, word in pairs]
+        whole = ~goes_on & (words >= 0)
+        found, holders = np.divmod(np.unique(rows[whole] * len(self.found) + words[whole]), max(len(self.found), 1))
+        self.holding += np.bincount(holders, minlength=len(self.found))
+        lacking = ~self._full[holders]
+        return [(int(row), int(word)) for row, word in zip(found[lacking], holders[lacking], strict=True)]

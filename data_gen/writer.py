@@ -31,6 +31,7 @@ EVIDENCE_SCHEMA = pa.schema(
         ("synonyms", pa.list_(pa.string())),
         ("broader", pa.list_(pa.string())),
         ("sentences", pa.list_(pa.string())),
+        ("per_million", pa.float64()),
     ]
 )
 

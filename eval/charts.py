@@ -30,10 +30,12 @@ Row = dict[str, Any]
 
 
 def charts(data: ReportData) -> dict[str, Spec]:
-    """Every chart the data allows, by name: "map", "loss", "accuracy"."""
+    """Every chart the data allows, by name: "map", "reliability", and of training "loss" and "accuracy"."""
     found: dict[str, Spec] = {}
     if data.points:
         found["map"] = map_chart(data.points, data.per_token)
+    if data.relearned is not None:
+        found["reliability"] = reliability_chart(data.relearned.reliability)
     curve = data.training.get("curve") or []
     found |= {
         name: curve_chart(curve, name, title)
@@ -75,19 +77,32 @@ def map_chart(points: Sequence[MapPoint], tokens: Sequence[TokenReport]) -> Spec
     )
 
 
+def reliability_chart(parts: Sequence[Mapping[str, float]]) -> Spec:
+    """Mean confidence of known words against the share of them that landed; on the diagonal the two are the same."""
+    rows = [dict(part) for part in parts]
+    axis = _axis(format="%")
+    whole = alt.Scale(domain=[0, 1])
+    x = alt.X("confidence:Q", title="confidence", axis=axis, scale=whole)
+    y = alt.Y("landed:Q", title="share that landed", axis=axis, scale=whole)
+    tip = [alt.Tooltip(f"{name}:Q", format=".0%") for name in ("confidence", "landed")]
+    diagonal = alt.Chart(alt.Data(values=[{"confidence": at, "landed": at} for at in (0, 1)]))
+    found = alt.Chart(alt.Data(values=rows)).encode(x=x, y=y)
+    return _spec(
+        alt.layer(
+            diagonal.mark_line(color="var(--faint)", strokeDash=[3, 3]).encode(x=x, y=y),
+            found.mark_line(color="var(--accent)", strokeWidth=1.6),
+            found.mark_point(color="var(--accent)", filled=True, size=60, opacity=1).encode(
+                tooltip=[*tip, alt.Tooltip("words:Q")]
+            ),
+        ).properties(height=240)
+    )
+
+
 def curve_chart(curve: Sequence[Mapping[str, Any]], name: str, title: str) -> Spec:
     """One figure of training over the steps, thinned to what a line can show."""
     thinned = curve[:: max(1, len(curve) // CURVE_POINTS)]
     rows = [{"step": row["step"], "value": row[name]} for row in thinned if row.get(name) is not None]
-    axis = alt.Axis(
-        grid=True,
-        gridColor="var(--line)",
-        domainColor="var(--line)",
-        tickColor="var(--line)",
-        labelColor="var(--muted)",
-        titleColor="var(--muted)",
-        titleFontWeight="normal",
-    )
+    axis = _axis()
     line = (
         alt.Chart(alt.Data(values=rows))
         .mark_line(color="var(--accent)", strokeWidth=1.6)
@@ -97,6 +112,19 @@ def curve_chart(curve: Sequence[Mapping[str, Any]], name: str, title: str) -> Sp
         )
     )
     return _spec(line.properties(height=170))
+
+
+def _axis(**options: Any) -> alt.Axis:
+    return alt.Axis(
+        grid=True,
+        gridColor="var(--line)",
+        domainColor="var(--line)",
+        tickColor="var(--line)",
+        labelColor="var(--muted)",
+        titleColor="var(--muted)",
+        titleFontWeight="normal",
+        **options,
+    )
 
 
 def _spec(chart: Any) -> Spec:

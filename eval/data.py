@@ -113,6 +113,8 @@ class TokenReport:
         norm_z: standard deviations between `norm` and the mean length of the vocabulary's rows.
         move: distance of the trained row from the initial row, relative to the initial row's length.
         evidence: what it was trained on.
+        confidence: that the row lies within reach of the word's true row, between 0 and 1; None without a predictor.
+        leans_on: what its predicted row was learned from beside its spelling; None without a predictor.
     """
 
     token: str
@@ -130,10 +132,39 @@ class TokenReport:
     norm_z: float = 0.0
     move: float = 0.0
     evidence: Evidence = Evidence()
+    confidence: float | None = None
+    leans_on: tuple[str, ...] | None = None
 
     def neighborhood(self, space: str) -> Neighborhood:
         """The neighbours in one space; empty when it was not looked at."""
         return next((n for n in self.neighbors if n.space == space), Neighborhood(space, (), ()))
+
+
+@dataclass(frozen=True)
+class Relearned:
+    """What training learned on words that the model has had all along, hidden from every fit and placed anew.
+
+    Attributes:
+        within: the rank of a word's true row that counts as landed.
+        words: how many words were placed with the settings that were chosen.
+        landed: share of them that landed.
+        fits: for each set of sources, how its map was fitted, and the recovery that chose it.
+        settings: of the word stage, as chosen.
+        trials: settings tried, with their recovery; first the prediction before the word stage, with no settings.
+        reliability: of those words in parts by confidence: mean confidence, share landed, number of words.
+    """
+
+    within: int
+    words: int
+    landed: float
+    fits: Mapping[str, Mapping[str, float]]
+    settings: Mapping[str, float]
+    trials: tuple[Mapping[str, float], ...]
+    reliability: tuple[Mapping[str, float], ...]
+
+    def chosen(self, trial: Mapping[str, float]) -> bool:
+        """Whether these are the settings of a trial."""
+        return all(trial.get(name) == value for name, value in self.settings.items())
 
 
 @dataclass(frozen=True)
@@ -171,6 +202,7 @@ class ReportData:
         seed: of training.
         versions: of the libraries.
         skipped: terms that did not become tokens, and why.
+        relearned: known words under the predictor; None when the rows came from another initialiser.
     """
 
     model: str
@@ -192,6 +224,7 @@ class ReportData:
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     skipped: tuple[Mapping[str, str], ...] = ()
+    relearned: Relearned | None = None
 
 
 def as_json(data: ReportData) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def render(data: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "count": count, "signed": signed}
+    environment.filters |= {"figure": figure, "count": count, "signed": signed, "share": share}
     specs = charts(data)
     nonce = hashlib.sha256(json.dumps(as_json(data), sort_keys=True, default=str).encode()).hexdigest()[:32]
     return environment.get_template(TEMPLATE).render(
@@ -65,6 +65,11 @@ def figure(value: float | None, digits: int = 3) -> str:
 def count(value: float | None) -> str:
     """A whole number with separators (a median may end in .5), or a dash."""
     return "–" if value is None else f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+
+
+def share(value: float | None) -> str:
+    """A share as whole per cent, or a dash."""
+    return "–" if value is None else f"{value:.0%}"
 
 
 def signed(value: float) -> str:

@@ -32,6 +32,7 @@ from contrastok.eval.index import Array
 from contrastok.eval.map2d import make_map
 from contrastok.eval.neighbors import Space, make_space, neighborhoods, typical_nearest
 from contrastok.eval.relations import rank_all, summarise, token_relations, unique_names
+from contrastok.eval.relearned import leans_on, relearned
 from contrastok.eval.verdict import LONELY_QUANTILE, Signals, Standing, best_standing, judge
 from contrastok.models import frozen_hash, load_model, resolve
 
@@ -94,6 +95,8 @@ def measure(checkpoint: Checkpoint, k: int, seed: int, console: Console) -> Repo
                 neighbors=hoods,
                 move=token["move"],
                 evidence=_evidence(token),
+                confidence=token.get("confidence"),
+                leans_on=leans_on(token, checkpoint.manifest.get("prior")),
                 **lengths,
             )
         )
@@ -241,6 +244,7 @@ def _assemble(
         seed=manifest["seed"],
         versions=manifest["versions"],
         skipped=tuple(manifest["skipped"]),
+        relearned=relearned(manifest.get("prior")),
     )
 
 

@@ -162,6 +162,7 @@ def _word(
         "id": word.id,
         "pieces": token["pieces"],
         "sentences": token["evidence"]["sentences"],
+        **({"confidence": token["confidence"]} if "confidence" in token else {}),
         "ranks": told(lambda standing: standing.ranks, int),
         "overlaps": told(lambda standing: standing.overlaps, float),
         "related": told(lambda standing: standing.hits, int),

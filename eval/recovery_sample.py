@@ -17,7 +17,7 @@ from contrastok.data_gen.word_sentences import SentenceTable, WordSentences
 from contrastok.data_gen.wordnet import WordNet
 from contrastok.errors import InputError
 from contrastok.eval_config import RecoveryConfig
-from contrastok.hiding import split_pieces
+from contrastok.hiding import hidden_alone
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -85,7 +85,7 @@ def attested(
     found = WordSentences(tokenizer, tuple(words.values()), least, console)
     found.read(table.by_hash, but)
     told = [word for word, sentences in zip(words, found.found, strict=True) if len(sentences) >= least]
-    return sorted(split_pieces(tokenizer, told))
+    return sorted(hidden_alone(tokenizer, told))
 
 
 def draw(words: list[str], count: int, seed: int, least: int, where: str) -> list[str]:

@@ -10,6 +10,8 @@ from contrastok.eval.data import ReportData
 
 NAMED = 8
 """Tokens that a sentence names before it says how many more there are."""
+UNSURE = 0.5
+"""A confidence below this says that the token has more likely missed than landed."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Statement:
 
 
 def statements(data: ReportData) -> list[Statement]:
-    """The summary: held-out relations, what to look at, and whether the model is unharmed."""
-    return [*_relations(data), *_attention(data), *_frozen(data), *_gate(data)]
+    """The summary: held-out relations, how sure the rows are, what to look at, and whether the model is unharmed."""
+    return [*_relations(data), *_confidence(data), *_attention(data), *_frozen(data), *_gate(data)]
 
 
 def headline(data: ReportData) -> str:
@@ -92,9 +94,39 @@ def _interval(change: Mapping[str, float]) -> str:
     return f"difference {change['mrr']:+.3f}, 95% interval {change['low']:+.3f} to {change['high']:+.3f}"
 
 
+def _confidence(data: ReportData) -> Iterator[Statement]:
+    known, sure = data.relearned, [t.confidence for t in data.per_token if t.confidence is not None]
+    if known is None or not sure:
+        return
+    yield Statement(
+        "plain",
+        f"Of {known.words:,} {_plural(known.words, 'word')} that the model knew before, hidden and placed anew in the "
+        f"same way, {known.landed:.0%} came back: their own rows are among the {known.within} nearest. "
+        f"For {'this token' if len(sure) == 1 else 'these tokens'} that is expected of about {sum(sure):.0f} of "
+        f"{len(sure):,}.",
+    )
+    unused = sum(bool(t.definition) and "definition" not in (t.leans_on or ()) for t in data.per_token)
+    if unused:
+        yield Statement(
+            "plain",
+            f"{unused:,} {_plural(unused, 'definition was', 'definitions were')} not used for the first rows: too few "
+            "words that the model knew before have one. Give gen-pairs a --glossary or WordNet that defines them.",
+        )
+
+
 def _attention(data: ReportData) -> Iterator[Statement]:
+    unsure = sorted((t.confidence, t.token) for t in data.per_token if t.confidence is not None)
     for text, tokens in (
         ("Look at the far ones first:", [t.token for t in data.per_token if t.verdict == "far"]),
+        (
+            "Nothing to lean on, neither a definition nor a sentence, so the rows were predicted from spelling and "
+            "names alone:",
+            [t.token for t in data.per_token if t.leans_on == ()],
+        ),
+        (
+            f"Confidence below {UNSURE:.0%}, the least sure first:",
+            [token for confidence, token in unsure if confidence < UNSURE],
+        ),
         ("Without any sentence in the corpus:", [t.token for t in data.per_token if not t.evidence.sentences]),
     ):
         if tokens:

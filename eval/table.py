@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -18,8 +19,9 @@ WORDS = 4
 
 
 def token_table(data: ReportData) -> Table:
-    """One line a token, worst first."""
+    """One line a token, worst first; with the confidence where the rows were predicted."""
     table = Table(title=_title(data), title_justify="left", title_style="", box=None, pad_edge=False, expand=True)
+    predicted = data.relearned is not None
     for name, ratio in (
         ("token", 4),
         ("verdict", None),
@@ -28,11 +30,13 @@ def token_table(data: ReportData) -> Table:
         ("after", 6),
         ("judged by", 4),
         ("rank", None),
+        *((("sure", None),) if predicted else ()),
         ("sent.", None),
     ):
-        table.add_column(name, ratio=ratio, no_wrap=True, justify="right" if name in ("rank", "sent.") else "left")
+        justify: Literal["left", "right"] = "right" if name in ("rank", "sure", "sent.") else "left"
+        table.add_column(name, ratio=ratio, no_wrap=True, justify=justify)
     for token in data.per_token[:ROWS]:
-        table.add_row(*_cells(token))
+        table.add_row(*_cells(token, predicted))
     return table
 
 
@@ -49,8 +53,9 @@ def _title(data: ReportData) -> str:
     return f"{which}; neighbours before and after training"
 
 
-def _cells(token: TokenReport) -> Sequence[Text | str]:
+def _cells(token: TokenReport, predicted: bool) -> Sequence[Text | str]:
     hood, basis = token.neighborhood(MAP_SPACE), token.basis
+    sure = "-" if token.confidence is None else f"{token.confidence:.0%}"
     return (
         Text(token.token, style="bold"),
         Text(token.verdict, style=STYLES[token.verdict]),
@@ -59,6 +64,7 @@ def _cells(token: TokenReport) -> Sequence[Text | str]:
         Text(_words(hood.after)),
         Text(basis.name if basis else "-"),
         f"{basis.ranks.initial:,} -> {basis.ranks.trained:,}" if basis else "-",
+        *((sure,) if predicted else ()),
         f"{token.evidence.sentences:,}",
     )
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from contrastok.candidates import candidates
 from contrastok.errors import ModelError
-from contrastok.hiding import FORMS, UNREACHABLE, hide_in_model, hide_words, independent_groups, pieces_of, split_pieces
+from contrastok.hiding import FORMS, UNREACHABLE, hidden_alone, hide_in_model, hide_words, independent_groups, pieces_of
 from contrastok.models import input_embedding, load_model, load_tokenizer, tokenizer_fingerprint
 from contrastok.token_modes import tokenizer_family, with_backend
 from contrastok.vocabulary import POSITIONS, encode_plain, pieces
@@ -113,13 +113,13 @@ def test_pieces_of_many_words_are_those_of_each(any_tokenizer: Any) -> None:
     assert pieces_of(any_tokenizer, words) == [tuple(pieces(any_tokenizer, word)) for word in words]
 
 
-def test_split_pieces_are_those_of_each_word_hidden_alone(any_tokenizer: Any) -> None:
+def test_hidden_in_groups_each_word_is_as_hidden_alone(any_tokenizer: Any) -> None:
     words = [w for w in candidates(any_tokenizer).words if w.isalpha()]
-    found = split_pieces(any_tokenizer, words)
+    found = hidden_alone(any_tokenizer, words)
     assert len(found) > 20
     for word in words[::7]:
         _, alone = hide_words(any_tokenizer, [word])
-        assert found.get(word) == (alone.words[0].pieces if alone.words else None)
+        assert found.get(word) == (alone.words[0] if alone.words else None)
 
 
 @given(st.lists(st.text("abA", min_size=1, max_size=5), max_size=40))

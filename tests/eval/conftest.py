@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from contrastok.eval.data import (
     Neighborhood,
     Ranks,
     Relation,
+    Relearned,
     ReportData,
     TokenReport,
 )
@@ -29,7 +32,65 @@ EVIL = "<script>alert(1)</script>"
 EVIL_WORD = "</script><img src=x onerror=alert(2)>"
 
 
-def _token(name: str, verdict: str, ranks: Ranks) -> TokenReport:
+PRIOR: dict[str, Any] = {
+    "fits": {
+        "form+definition": {
+            "ridge_mrr": 0.5,
+            "mrr": 0.55,
+            "known_words": 3000,
+            "held_out": 600,
+            "ridge": 30.0,
+            "memory": 0.5,
+            "mix": 1.0,
+            "width": 0.5,
+        },
+        "form": {
+            "ridge_mrr": 0.1,
+            "mrr": 0.1,
+            "known_words": 9000,
+            "held_out": 600,
+            "ridge": 10.0,
+            "memory": 1.0,
+            "mix": 0.0,
+            "width": 0.5,
+        },
+    },
+    "settings": {"temperature": 0.05, "prior_weight": 0.03, "steps": 20, "rate": 0.1},
+    "calibration": [
+        {"row_mrr": 0.55, "output_mrr": 0.4, "hit@1": 0.4, "hit@10": 0.8, "median_rank": 2.0},
+        {
+            "temperature": 0.05,
+            "prior_weight": 0.01,
+            "steps": 20,
+            "rate": 0.1,
+            "row_mrr": 0.6,
+            "output_mrr": 0.6,
+            "hit@1": 0.45,
+            "hit@10": 0.85,
+            "median_rank": 2.0,
+        },
+        {
+            "temperature": 0.05,
+            "prior_weight": 0.03,
+            "steps": 20,
+            "rate": 0.1,
+            "row_mrr": 0.62,
+            "output_mrr": 0.61,
+            "hit@1": 0.47,
+            "hit@10": 0.86,
+            "median_rank": 1.5,
+        },
+    ],
+    "reliability": [
+        {"confidence": 0.31, "landed": 0.25, "words": 300},
+        {"confidence": 0.92, "landed": 0.95, "words": 300},
+    ],
+    "confidence_within": 10,
+}
+"""What a manifest says of a predictor."""
+
+
+def _token(name: str, verdict: str, ranks: Ranks, confidence: float, leans_on: tuple[str, ...]) -> TokenReport:
     words = (Neighbor("cheese", 0.61234567), Neighbor(EVIL_WORD, 0.5))
     hoods = tuple(
         Neighborhood(space, words[:1], words, (Neighbor("brie", 0.4),)) for space in ("rows", "rows-centred", "encoded")
@@ -54,15 +115,17 @@ def _token(name: str, verdict: str, ranks: Ranks) -> TokenReport:
         norm_z=-0.01,
         move=0.25,
         evidence=Evidence(3, {"context-definition": 2}, 4, (f"A {EVIL} sentence.",)),
+        confidence=confidence,
+        leans_on=leans_on,
     )
 
 
 @pytest.fixture
 def data() -> ReportData:
     tokens = (
-        _token(EVIL, "far", Ranks(50, 10, 30, 8)),
-        _token("halloumi", "near", Ranks(50, 20, 1, 9)),
-        _token("skyr", "unclear", Ranks(50, 20, 11, 9)),
+        _token(EVIL, "far", Ranks(50, 10, 30, 8), 0.4, ("definition",)),
+        _token("halloumi", "near", Ranks(50, 20, 1, 9), 0.9, ("definition", "sentences")),
+        _token("skyr", "unclear", Ranks(50, 20, 11, 9), 0.2, ()),
     )
     figures = {group: summarise([[r.glossary for r in t.relations] for t in tokens]) for group in ("held_out", "all")}
     rows = {group: summarise([[r.vocabulary for r in t.relations] for t in tokens]) for group in ("held_out", "all")}
@@ -93,10 +156,26 @@ def data() -> ReportData:
             "pairs": 9,
             "curve": [{"step": 1, "loss": 2.0, "accuracy": 0.1}, {"step": 2, "loss": 1.0, "accuracy": 0.4}],
         },
-        init="charlen_mean",
+        init="predictor",
         versions={"torch": "2"},
         skipped=({"term": EVIL, "reason": EVIL_WORD},),
+        relearned=Relearned(
+            within=10,
+            words=600,
+            landed=0.6,
+            fits=PRIOR["fits"],
+            settings=PRIOR["settings"],
+            trials=tuple(PRIOR["calibration"]),
+            reliability=tuple(PRIOR["reliability"]),
+        ),
     )
+
+
+@pytest.fixture
+def unpredicted(data: ReportData) -> ReportData:
+    """The same report of a checkpoint whose rows came from another initialiser, or from an older version."""
+    tokens = (dataclasses.replace(token, confidence=None, leans_on=None) for token in data.per_token)
+    return dataclasses.replace(data, per_token=tuple(tokens), relearned=None, init="charlen_mean")
 
 
 COPIED = {"halloumi": "cheese", "kimchiq": "bread", "zzqorp": "water"}

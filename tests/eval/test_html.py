@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contrastok.eval.data import ReportData
-from contrastok.eval.html import count, figure, render, signed
+from contrastok.eval.html import count, figure, render, share, signed
 
 
 class Page(HTMLParser):
@@ -62,15 +62,15 @@ def test_the_policy_forbids_the_network_and_scripts_without_the_nonce(page: Page
 
 
 def test_hostile_terms_are_text_everywhere(page: Page, data: ReportData) -> None:
-    # 3 charts, the bundle and the page's own script; a term that became markup would add a script or an image
-    assert len(page.scripts) == 5
+    # 4 charts, the bundle and the page's own script; a term that became markup would add a script or an image
+    assert len(page.scripts) == 6
     assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
     assert not [t for t, _ in page.elements if t == "img"]
     told = "".join(page.text)
     hostile, hostile_word = data.skipped[0].values()
     assert hostile in told and hostile_word in told
     blocks = [json.loads(text) for a, text in page.scripts if a.get("type") == "application/json"]
-    assert hostile in json.dumps(blocks) and len(blocks) == 3
+    assert hostile in json.dumps(blocks) and len(blocks) == 4
 
 
 def test_every_token_has_a_row_that_search_and_sorting_can_use(page: Page, data: ReportData) -> None:
@@ -78,10 +78,44 @@ def test_every_token_has_a_row_that_search_and_sorting_can_use(page: Page, data:
     assert [b["data-token"] for b in bodies] == [t.token for t in data.per_token]
     assert [b["data-verdict"] for b in bodies] == [t.verdict for t in data.per_token]
     cells = [a["data-key"] for t, a in page.elements if "data-key" in a]
-    assert len(cells) == 9 * len(bodies)
+    assert len(cells) == 10 * len(bodies)
     assert [a for t, a in page.elements if a.get("type") == "search"]
-    assert len([a for t, a in page.elements if t == "th" and (a.get("class") or "").startswith("c-")]) == 9
-    assert [a["href"] for t, a in page.elements if t == "a"] == ["#t0"]
+    assert len([a for t, a in page.elements if t == "th" and (a.get("class") or "").startswith("c-")]) == 10
+    # the far one; the one with nothing to lean on; those that are unsure, least sure first
+    assert [a["href"] for t, a in page.elements if t == "a"] == ["#t0", "#t2", "#t2", "#t0"]
+
+
+def test_confidence_is_a_column_that_sorts_by_number(page: Page, data: ReportData) -> None:
+    sure = [a for t, a in page.elements if t == "td" and (a.get("class") or "").startswith("c-sure")]
+    assert [float(a["data-key"] or "") for a in sure] == [t.confidence for t in data.per_token]
+    assert all("data-number" in a for a in sure)
+    told = " ".join("".join(page.text).split())
+    assert told.count("nothing to lean on") == 1
+    assert "Sure to 20%. The first row was predicted from the spelling alone" in told
+    assert "Sure to 90%. The first row was predicted from the spelling, the definition and the sentences." in told
+
+
+def test_known_words_show_what_confidence_stands_on(data: ReportData) -> None:
+    section = re.search(r'<section id="relearned">.*?</section>', render(data), flags=re.DOTALL)[0]
+    before, *tried = re.findall(r"<tr( class=\"strong\")?><th scope=\"row\">(.*?)</th>(.*?)</tr>", section)
+    assert before[0] == "" and before[1] == "before: as predicted" and "<td>0.550</td><td>0.400</td>" in before[2]
+    assert [bool(strong) for strong, *_ in tried] == [False, True]
+    assert tried[1][1] == "temperature 0.05, prior weight 0.03, steps 20, rate 0.1"
+    assert "<td>31%</td><td>25%</td><td>300</td>" in section and "<td>92%</td><td>95%</td><td>300</td>" in section
+    assert "3,000 known words, 600 kept out, recovered with MRR 0.550" in section
+
+
+def test_without_calibration_the_settings_are_told_all_the_same(data: ReportData) -> None:
+    untried = dataclasses.replace(data.relearned, trials=data.relearned.trials[:1])
+    text = render(dataclasses.replace(data, relearned=untried))
+    assert "None was tried: the built-in ones were taken (temperature 0.05, prior weight 0.03" in text
+
+
+def test_rows_of_other_initialisers_have_neither_column_nor_section(unpredicted: ReportData) -> None:
+    page = Page(render(unpredicted))
+    assert len([a for t, a in page.elements if "data-key" in a]) == 9 * len(unpredicted.per_token)
+    assert not [a for _, a in page.elements if "c-sure" in (a.get("class") or "") or a.get("id") == "relearned"]
+    assert len(page.scripts) == 5
 
 
 def test_the_page_says_what_the_data_says(data: ReportData) -> None:
@@ -92,7 +126,7 @@ def test_the_page_says_what_the_data_says(data: ReportData) -> None:
 
 
 def test_without_a_map_and_a_curve_the_bundle_stays_out(data: ReportData) -> None:
-    text = render(dataclasses.replace(data, points=(), training={"steps": 0, "pairs": 0}))
+    text = render(dataclasses.replace(data, points=(), training={"steps": 0, "pairs": 0}, relearned=None))
     assert "vegaEmbed=" not in text and 'id="chart-map"' not in text
     assert len(text) < 60_000
 
@@ -105,6 +139,7 @@ def test_a_page_of_no_tokens_renders(data: ReportData) -> None:
 def test_numbers() -> None:
     assert [figure(v) for v in (None, 0.0, 0.0001, 0.1234)] == ["–", "0.000", "<0.001", "0.123"]
     assert [count(v) for v in (None, 3, 1234.0, 11.5)] == ["–", "3", "1,234", "11.5"]
+    assert [share(v) for v in (None, 0.0, 0.874)] == ["–", "0%", "87%"]
     assert [signed(v) for v in (-0.01, 1.26, -2.0)] == ["+0.0", "+1.3", "-2.0"]
 
 
@@ -135,5 +170,5 @@ def test_a_browser_draws_it_without_an_error(data: ReportData, tmp_path: Path) -
         check=True,
     )
     assert "CONSOLE" not in done.stderr, done.stderr
-    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 3
+    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 4
     assert 'aria-expanded="true"' in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from contrastok.eval.report import report
 from contrastok.export import base_facts, write_checkpoint
 from contrastok.models import input_embedding, load_model
 from contrastok.vocabulary import extend_tokenizer, pieces, plan_vocabulary
+
+from .conftest import PRIOR
 
 COPIED = {"halloumi": "cheese", "kimchiq": "bread", "<b>zzq": "water"}
 """New token -> the known word whose row it gets."""
@@ -122,6 +125,24 @@ def test_it_needs_no_base_model(checkpoint: Path, tmp_path: Path) -> None:
     (moved / "contrastok.json").write_text(json.dumps(manifest))
     there, here = (report(ReportConfig(model=model, quiet=True)) for model in (moved, checkpoint))
     assert there["per_token"] == here["per_token"]
+
+
+def test_what_the_manifest_says_of_the_predictor_reaches_json_and_page(checkpoint: Path, tmp_path: Path) -> None:
+    predicted = tmp_path / "predicted"
+    shutil.copytree(checkpoint, predicted)
+    manifest = json.loads((checkpoint / "contrastok.json").read_text())
+    for token, confidence in zip(manifest["tokens"], (0.25, 0.5, 1.0), strict=True):
+        token["confidence"] = confidence
+    manifest["tokens"][0]["definition"] = ""
+    (predicted / "contrastok.json").write_text(json.dumps({**manifest, "prior": PRIOR, "init": "predictor"}))
+    summary = report(ReportConfig(model=predicted, out=tmp_path / "report.html", quiet=True))
+    assert {t: (v["confidence"], v["leans_on"]) for t, v in _by_token(summary).items()} == {
+        "halloumi": (0.25, []),
+        "kimchiq": (0.5, ["definition"]),
+        "<b>zzq": (1.0, ["definition"]),
+    }
+    assert summary["relearned"]["words"] == 600 and summary["relearned"]["landed"] == 0.6
+    assert "Known words relearned" in (tmp_path / "report.html").read_text()
 
 
 def test_a_dry_run_counts_and_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:

@@ -48,6 +48,20 @@ def test_changed_weights_and_failed_checks_are_loud(data: ReportData) -> None:
     assert told["Tokenizer checks failed: reachable."] == "bad"
 
 
+def test_confidence_is_said_as_a_number_of_tokens(data: ReportData) -> None:
+    told = " ".join(map(str, statements(data)))
+    assert "Of 600 words that the model knew before, hidden and placed anew in the same way, 60% came back" in told
+    assert "expected of about 2 of 3." in told  # 0.4 + 0.9 + 0.2
+    assert "1 definition was not used for the first rows" in told  # skyr's
+    assert "predicted from spelling and names alone: skyr." in told
+    assert f"Confidence below 50%, the least sure first: skyr, {data.per_token[0].token}." in told
+
+
+def test_without_a_predictor_nothing_is_said_of_confidence(unpredicted: ReportData) -> None:
+    told = " ".join(map(str, statements(unpredicted)))
+    assert "onfidence" not in told and "lean on" not in told and "came back" not in told
+
+
 def test_headline_and_names_of_the_far_ones(data: ReportData) -> None:
     assert headline(data) == "1 of 3 new tokens landed near their meaning, 1 is unclear, 1 is far from it"
     assert any(s.tokens == (data.per_token[0].token,) for s in statements(data))

@@ -31,6 +31,12 @@ def test_many_tokens_are_cut_to_the_worst(data: ReportData) -> None:
     assert len(printed.splitlines()) == 42
 
 
+def test_confidence_has_a_column_where_rows_were_predicted(data: ReportData, unpredicted: ReportData) -> None:
+    header, first, *_ = _printed(token_table(data)).splitlines()[1:]
+    assert header.split()[-2:] == ["sure", "sent."] and first.split()[-2:] == ["40%", "3"]
+    assert "sure" not in _printed(token_table(unpredicted)).splitlines()[1]
+
+
 def test_the_summary_is_the_pages(data: ReportData) -> None:
     printed = _printed(*summary_lines(data))
     assert "1 of 3 new tokens landed near" in printed
