@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerFast
 
-WORDS = 200
+WORDS = 128
 """Held-out words that settings are tried on; the confidence is fitted on all that are held out."""
 TEMPERATURES = (0.05, 0.03, 0.08)
 PRIOR_WEIGHTS = (0.01, 0.03, 0.1, 0.003)
@@ -88,10 +88,10 @@ def calibrate(
             best, chosen = score, settings
     held = predictor.prior.held
     task = WordObjective(held, predictor.bank, chosen, predictor.held_bank, model.device)
-    rows = map_rows(model, tokenizer, task, Console(quiet=True)).numpy()
-    landed = gold_ranks(rows, predictor.gold, predictor.table, predictor.prior.mean) <= WITHIN
+    placed = map_rows(model, tokenizer, task, Console(quiet=True)).numpy()
+    landed = gold_ranks(placed, predictor.gold, predictor.table, predictor.prior.mean) <= WITHIN
     signals = landing_signals(
-        rows, predictor.table, predictor.prior.mean, held.agreement, held.scale, list(predictor.gold)
+        placed, predictor.table, predictor.prior.mean, held.agreement, held.scale, list(predictor.gold)
     )
     confidence = fit_confidence(signals, landed)
     return Calibration(chosen, confidence, tuple(tried), reliability(confidence(signals), landed))

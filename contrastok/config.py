@@ -115,7 +115,7 @@ class TrainConfig(VocabularyOptions, Common):
     init: str = "auto"
     """Initialiser of the rows: predictor (learned from the model's own words), charlen_mean or subtoken_mean.
     auto: predictor where gen-pairs found enough known words."""
-    calibrate: int = 6
+    calibrate: int = 4
     """Settings of the word stage tried on known words of this model; 0 takes the built-in ones."""
     evidence_sentences: int = 4
     """Sentences looked at for each known word; for a new term four times as many."""

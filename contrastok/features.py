@@ -203,11 +203,13 @@ class EvidenceEncoder:
             left = [set(places) for places in skip] or [set()] * len(texts)
             ids = [i for text, out in zip(texts, left, strict=True) for at, i in enumerate(text) if at not in out]
             weight = weights[ids] if ids else np.zeros(0, np.float32)
-            return weight @ table[ids] / max(float(weight.sum()), 1e-6)
+            found: np.ndarray = weight @ table[ids] / max(float(weight.sum()), 1e-6)
+            return found
 
         def lengths(word: WordInput) -> np.ndarray:
             weight = np.maximum(np.array(word.lengths, np.float32), 1e-6)
-            return weight @ table[list(word.pieces)] / weight.sum()
+            found: np.ndarray = weight @ table[list(word.pieces)] / weight.sum()
+            return found
 
         bags = {
             "form/subtoken mean": [table[list(word.pieces)].mean(0) for word in words],
@@ -235,20 +237,22 @@ class EvidenceEncoder:
         places: list[Ids] = []
         owners: dict[str, list[tuple[int, int]]] = {source: [] for source in SOURCES}
         for row, word in enumerate(words):
-            everything = {"form": ((word.pieces,), (tuple(range(len(word.pieces))),))}
-            everything |= {"sentences": (word.sentences, word.places)}
-            everything |= {s: (getattr(word, s), ((),) * len(getattr(word, s))) for s in SOURCES if s not in everything}
-            for source, (found, at) in everything.items():
+            placed = {
+                "form": ((word.pieces,), (tuple(range(len(word.pieces))),)),
+                "sentences": (word.sentences, word.places),
+            }
+            for source in SOURCES:
+                found, at = placed.get(source) or (getattr(word, source), ((),) * len(getattr(word, source)))
                 owners[source] += [(row, len(texts) + k) for k in range(len(found))]
                 texts += found
                 places += at
         outputs, states = self._run(texts, places)
         blocks = {}
         for source, pairs in owners.items():
-            rows, at = (np.array(column, dtype=np.int64) for column in zip(*pairs, strict=True)) if pairs else ([], [])
-            blocks[f"{source}/output"] = _mean_by(outputs[at], rows, len(words))
+            rows, which = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+            blocks[f"{source}/output"] = _mean_by(outputs[which], rows, len(words))
             if source in ("form", "sentences"):
-                means = _mean_by(states[at], rows, len(words))
+                means = _mean_by(states[which], rows, len(words))
                 blocks |= {f"{source}/state {name}": means[:, k] for k, name in enumerate(("early", "middle", "last"))}
         return {name: block.astype(np.float16) for name, block in blocks.items()}
 

@@ -220,9 +220,8 @@ class Loop:
             features = collate(self.tokenizer, [self.guide.inputs[row] for row in rows], self.accelerator.device)
             embedded = self.model(features)["sentence_embedding"]
         index = torch.tensor(rows, device=self.accelerator.device)
-        return self.guide.objective(
-            F.normalize(embedded.float(), dim=-1), self.overlay.rows.index_select(0, index), index
-        )
+        objective, queries = self.guide.objective, F.normalize(embedded.float(), dim=-1)
+        return objective(queries, self.overlay.rows.index_select(0, index), index, objective.mask(index))
 
     def _columns(self, anchors: list[Anchor], seed: tuple[int, int]) -> torch.Tensor:
         """The bank indices of this batch's keys: all, or the batch's own and a sample of the rest."""

@@ -107,17 +107,24 @@ class WordObjective:
         self.precision = bank.precision.to(device)
         self.keys = torch.cat([torch.from_numpy(predicted.outputs), bank.outputs]).to(device)
 
-    def __call__(self, queries: torch.Tensor, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    def mask(self, index: torch.Tensor) -> torch.Tensor:
+        """Which keys are no negatives of some words, bool `[m, n + K]`."""
+        mask: torch.Tensor = self.keys[index] @ self.keys.T > SAME
+        for place, word in enumerate(index.tolist()):
+            mask[place, [len(self.mean) + position for position in self.masked[word]]] = True
+        return mask
+
+    def __call__(
+        self, queries: torch.Tensor, rows: torch.Tensor, index: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
         """The mean loss of some words; a scalar.
 
         Args:
             queries: unit outputs of their isolated tokens, `[m, dim]`.
             rows: their rows, `[m, d]`.
             index: which words they are, int64 `[m]`.
+            mask: `mask(index)`.
         """
-        mask = self.keys[index] @ self.keys.T > SAME
-        for place, word in enumerate(index.tolist()):
-            mask[place, [len(self.mean) + position for position in self.masked[word]]] = True
         contrast, _ = info_nce(queries, self.keys, index, mask, self.settings.temperature)
         held = mahalanobis(rows, self.mean[index], self.scale[index], self.precision)
         return (contrast + self.settings.prior_weight * held).mean()
@@ -139,14 +146,15 @@ def map_rows(
     """
     settings, words = objective.settings, torch.arange(len(objective.mean), device=objective.mean.device)
     done = []
-    for index in console.track(words.split(CHUNK), "Placing words", total=-(-len(words) // CHUNK)):
+    for index in console.track(torch.split(words, CHUNK), "Placing words", total=-(-len(words) // CHUNK)):
+        mask = objective.mask(index)
         with isolated(model, tokenizer, objective.mean[index]) as (overlay, features):
             optimizer = torch.optim.Adam([overlay.rows], lr=1.0, eps=EPSILON)
             for step in range(settings.steps):
                 optimizer.param_groups[0]["lr"] = settings.rate * objective.unit * (1 - step / settings.steps)
                 queries = F.normalize(model(dict(features))["sentence_embedding"].float(), dim=-1)
                 optimizer.zero_grad()
-                objective(queries, overlay.rows, index).backward()
+                torch.autograd.backward(objective(queries, overlay.rows, index, mask))
                 optimizer.step()
         done.append(overlay.rows.detach().cpu())
     return torch.cat(done)
@@ -176,7 +184,7 @@ def isolated(
 def outputs_of(model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast, rows: torch.Tensor) -> torch.Tensor:
     """What the model makes of each row alone: unit vectors, float32 `[n, dim]` on the CPU."""
     parts = []
-    for part in rows.split(CHUNK):
+    for part in torch.split(rows, CHUNK):
         with isolated(model, tokenizer, part) as (_, features):
             parts.append(F.normalize(model(features)["sentence_embedding"].float(), dim=-1).cpu())
     return torch.cat(parts)

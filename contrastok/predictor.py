@@ -183,5 +183,5 @@ def _unpack(arrays: Mapping[str, np.ndarray]) -> Prior:
     new, held = (
         Predicted(*(arrays[f"{part}.{name}"] for name in Predicted.__dataclass_fields__)) for part in ("new", "held")
     )
-    rest = (arrays[name] for name in ("held_words", "precision", "mean"))
-    return Prior(new, held, *rest, story=json.loads(str(arrays["story"])))
+    held_words, precision, mean = (arrays[name] for name in ("held_words", "precision", "mean"))
+    return Prior(new, held, held_words, precision, mean, json.loads(str(arrays["story"])))

@@ -25,7 +25,7 @@ from contrastok.regression import Design, Kernel, Ridge, ledoit_wolf
 
 MIN_WORDS = 500
 """Known words with the same sources that a fit needs; with fewer, a source is left out."""
-HELD_OUT = 600
+HELD_OUT = 400
 """Known words that choose the settings and the confidence."""
 RIDGES = (10.0, 30.0, 100.0)
 """Ridge penalties to choose from, for blocks of mean square 1."""
@@ -263,8 +263,9 @@ class _Fit:
         squares, buckets = errors.square().sum(1).numpy(), _bucket(features.sentences)
         counts = np.bincount(buckets, minlength=len(BUCKETS))
         means = np.bincount(buckets, weights=squares, minlength=len(BUCKETS)) / np.maximum(counts, 1)
-        few = counts < MIN_WORDS // 10
-        means[few] = squares.mean()
+        for bucket, count in enumerate(counts):
+            if count < MIN_WORDS // 10:  # too few to tell: as the words with fewer sentences
+                means[bucket] = means[bucket - 1] if bucket else squares.mean()
         self.scales = (means / squares.mean()).astype(np.float32)
 
     def predict(self, features: Features) -> Predicted:

@@ -91,7 +91,7 @@ class Ridge:
         leverage = torch.cat(
             [
                 torch.linalg.solve_triangular(self._factor, part.T, upper=False).square().sum(0)
-                for part in self._x.split(CHUNK)
+                for part in torch.split(self._x, CHUNK)
             ]
         )
         return (self._y - self._x @ self.weights) / (1 - leverage).clamp_min(1e-3)[:, None]
@@ -131,7 +131,7 @@ class Kernel:
     def predict(self, z: torch.Tensor, memory: float = 1.0) -> torch.Tensor:
         """`[m, k]` for `[m, D]`."""
         weights = self.weights - (1 - memory) * self.remembered
-        return torch.cat([self._similarity(part) @ weights for part in z.split(CHUNK)]) + self.center
+        return torch.cat([self._similarity(part) @ weights for part in torch.split(z, CHUNK)]) + self.center
 
     def _similarity(self, z: torch.Tensor) -> torch.Tensor:
         squares = z.square().sum(1)[:, None] + self.z.square().sum(1)[None, :] - 2 * z @ self.z.T

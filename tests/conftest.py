@@ -139,3 +139,13 @@ def make_model(tmp_path_factory: pytest.TempPathFactory, tokenizers_by_family: d
 def tiny_model(make_model: Callable[..., Path]) -> Path:
     """Folder of a tiny BERT with a WordPiece tokenizer."""
     return make_model("wordpiece")
+
+
+@pytest.fixture
+def few_known_words_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny vocabulary is enough to learn a predictor from."""
+    from contrastok import predictor, prior
+
+    for module in (predictor, prior):
+        monkeypatch.setattr(module, "MIN_WORDS", 40)
+    monkeypatch.setattr(prior, "HELD_OUT", 20)

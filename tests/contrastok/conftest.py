@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contrastok import predictor, prior
 from contrastok.config import TrainConfig
 from contrastok.files import sha256_file
 from contrastok.models import load_tokenizer, tokenizer_fingerprint
@@ -80,11 +79,3 @@ def make_config(
         return TrainConfig(**{**defaults, **options})
 
     return make
-
-
-@pytest.fixture
-def few_known_words_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tiny vocabulary is enough to learn a predictor from."""
-    monkeypatch.setattr(predictor, "MIN_WORDS", 40)
-    monkeypatch.setattr(prior, "MIN_WORDS", 40)
-    monkeypatch.setattr(prior, "HELD_OUT", 20)

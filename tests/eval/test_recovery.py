@@ -24,6 +24,7 @@ from contrastok.eval.recovery_figures import METRICS, Space, Standing, centred, 
 from contrastok.eval.recovery_sample import attested, draw, draw_sample, eligible_words, sentence_table
 from contrastok.eval.start import training_texts
 from contrastok.eval_config import RecoveryConfig
+from contrastok.evidence import read_evidence
 from contrastok.models import input_embedding, load_model, load_tokenizer
 from contrastok.vocabulary import encode_plain, pieces
 from tests.conftest import KITCHEN
@@ -112,13 +113,9 @@ def test_words_that_are_none_are_named(run: tuple[Path, dict[str, Any]], words: 
     assert all(word["ranks"]["rows"]["trained"] >= 1 and len(word["pieces"]) > 1 for word in run[1]["words"])
 
 
-def test_the_learned_row_does_not_know_the_gold_row(
-    run: tuple[Path, dict[str, Any]],
-    make: Callable[..., RecoveryConfig],
-    tiny_model: Path,
-    words: list[str],
-    tmp_path: Path,
-) -> None:
+@pytest.fixture
+def other_model(tiny_model: Path, words: list[str], tmp_path: Path) -> Path:
+    """The same model with other gold rows."""
     other = tmp_path / "other"
     shutil.copytree(tiny_model, other)
     model = load_model(str(tiny_model))
@@ -126,14 +123,49 @@ def test_the_learned_row_does_not_know_the_gold_row(
     with torch.no_grad():
         input_embedding(model).weight[ids] = torch.randn(len(ids), 32, generator=torch.Generator().manual_seed(5)) * 3
     model.save_pretrained(str(other))
-    changed = recovery(make(model=str(other), work=tmp_path / "work"))
+    return other
+
+
+def assert_rows_alike(one: Path, other: Path) -> None:
     for file in (ROWS, INITIAL_ROWS):
-        before, after = (load_file(work / "model" / file)["rows"] for work in (run[0], tmp_path / "work"))
+        before, after = (load_file(work / "model" / file)["rows"] for work in (one, other))
         assert torch.equal(before, after)
-    assert not torch.equal(
-        load_file(run[0] / "model" / ROWS)["rows"], load_file(run[0] / "model" / INITIAL_ROWS)["rows"]
-    )
+    assert not torch.equal(load_file(one / "model" / ROWS)["rows"], load_file(one / "model" / INITIAL_ROWS)["rows"])
+
+
+def test_the_learned_row_does_not_know_the_gold_row(
+    run: tuple[Path, dict[str, Any]], make: Callable[..., RecoveryConfig], other_model: Path, tmp_path: Path
+) -> None:
+    changed = recovery(make(model=str(other_model), work=tmp_path / "work"))
+    assert_rows_alike(run[0], tmp_path / "work")
     assert changed["trained"] != run[1]["trained"]  # the ranks are asked of the other gold rows
+
+
+def test_the_predictor_does_not_know_the_gold_row(
+    few_known_words_do: None,
+    make: Callable[..., RecoveryConfig],
+    words: list[str],
+    tiny_model: Path,
+    other_model: Path,
+    tmp_path: Path,
+) -> None:
+    """Neither the map, nor its covariance, nor what calibration chooses, nor the word stage."""
+    (tmp_path / "run.toml").write_text(OPTIONS + "calibrate = 3\n")
+    runs = {name: tmp_path / name for name in ("one", "two")}
+    found = [
+        recovery(make(model=str(model), work=work, init="predictor", config=tmp_path / "run.toml"))
+        for model, work in zip((tiny_model, other_model), runs.values(), strict=True)
+    ]
+    assert_rows_alike(*runs.values())
+    manifests = [load_checkpoint(work / "model").manifest for work in runs.values()]
+    assert manifests[0]["init"] == "predictor" and len(manifests[0]["prior"]["calibration"]) == 4
+    assert manifests[0]["prior"] == manifests[1]["prior"]
+    assert all(0 < token["confidence"] < 1 for token in manifests[0]["tokens"])
+    assert [t["confidence"] for t in manifests[0]["tokens"]] == [t["confidence"] for t in manifests[1]["tokens"]]
+    assert found[0]["trained"] != found[1]["trained"]
+    # No known word that the predictor learned from is one of those that were hidden.
+    known = {word.token for word in read_evidence(runs["one"] / "pairs") or () if word.known}
+    assert len(known) >= 40 and known.isdisjoint(words)
 
 
 def test_no_training_text_holds_a_hidden_id(run: tuple[Path, dict[str, Any]], tiny_model: Path) -> None:
