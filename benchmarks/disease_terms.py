@@ -230,19 +230,24 @@ def summarise(
     """Figures of each view over the tokens that have a right answer, and the paired differences."""
     right = [{i for i, answer in enumerate(question.answers) if wanted(answer)} for question in questions]
     best = {view: np.array([_best(own, r) for own, r in zip(of, right, strict=True)]) for view, of in ranks.items()}
-    values = {view: {name: FIGURES[name](own) for name in asked.figures} for view, own in best.items()}
-
-    def figures(of: np.ndarray, column: Callable[[str], np.ndarray]) -> Figures:
-        return {"units": int(of.sum()), **as_figures({n: mean(column(n)[of], SEED) for n in asked.figures})}
-
-    known = {view: ~np.isnan(own) for view, own in best.items()}
-    return {
-        "views": {view: figures(known[view], lambda n, v=view: values[v][n]) for view in values},
-        "differences": {
-            label: figures(known[a] & known[b], lambda n, a=a, b=b: values[a][n].astype(float) - values[b][n])
-            for label, a, b in compared(values)
-        },
+    values = {
+        view: {name: np.where(np.isnan(own), np.nan, FIGURES[name](own)) for name in asked.figures}
+        for view, own in best.items()
     }
+    changes = {
+        label: {name: values[a][name] - values[b][name] for name in asked.figures} for label, a, b in compared(values)
+    }
+    return {
+        "views": {view: _estimates(own) for view, own in values.items()},
+        "differences": {label: _estimates(change) for label, change in changes.items()},
+    }
+
+
+def _estimates(columns: Mapping[str, np.ndarray]) -> Figures:
+    """The mean of each column over the tokens that have a value, NaN being none."""
+    known = ~np.isnan(next(iter(columns.values())))
+    estimates = {name: mean(column[known], SEED) for name, column in columns.items()}
+    return {"units": int(known.sum()), **as_figures(estimates)}
 
 
 def _best(ranks: Mapping[int, int], right: set[int]) -> float:

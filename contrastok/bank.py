@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import platformdirs
 import torch
 import torch.nn.functional as F
 
+from contrastok.cache import kept_arrays
 from contrastok.console import Console
 from contrastok.errors import OutputError
 from contrastok.files import atomic_file
@@ -84,6 +85,10 @@ class FrozenEncoder:
         return self._cached(
             [list(map(int, ids)) for ids in sequences], lambda shard: [frame(ids) for ids in shard], description
         )
+
+    def kept(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+        """Arrays that the model decides, from the cache or made and put there; `name` may hold a folder."""
+        return make() if self.folder is None else kept_arrays(self.folder / f"{name}.npz", make)
 
     def _cached(
         self, inputs: list[Any], to_ids: Callable[[list[Any]], list[list[int]]], description: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -77,15 +78,15 @@ def calibrate(
     judge = _Judge(model, tokenizer, predictor)
     options = list(itertools.islice(settings_in_order(), trials))
     tried = [judge.figures(judge.few.rows)]
-    best, chosen = -1.0, next(settings_in_order())
+    # The prior's own rows stand as they are where nothing tried is better.
+    best, chosen = _score(tried[0]), MapSettings(steps=0) if options else next(settings_in_order())
     for settings in console.track(options, "Calibrating", total=len(options)):
         task = WordObjective(judge.few, predictor.bank, settings, judge.masked, model.device)
         rows = map_rows(model, tokenizer, task, Console(quiet=True))
         figures = judge.figures(rows.numpy())
         tried.append({**dataclasses.asdict(settings), **figures})
-        score = figures["row_mrr"] + figures["output_mrr"]
-        if score > best:
-            best, chosen = score, settings
+        if _score(figures) > best:
+            best, chosen = _score(figures), settings
     held = predictor.prior.held
     task = WordObjective(held, predictor.bank, chosen, predictor.held_bank, model.device)
     placed = map_rows(model, tokenizer, task, Console(quiet=True)).numpy()
@@ -93,16 +94,41 @@ def calibrate(
     signals = landing_signals(
         placed, predictor.table, predictor.prior.mean, held.agreement, held.scale, list(predictor.gold)
     )
-    confidence = fit_confidence(signals, landed)
-    return Calibration(chosen, confidence, tuple(tried), reliability(confidence(signals), landed))
+    return Calibration(
+        chosen, fit_confidence(signals, landed), tuple(tried), reliability(by_halves(signals, landed), landed)
+    )
+
+
+def _score(figures: Mapping[str, float]) -> float:
+    return figures["row_mrr"] + figures["output_mrr"]
+
+
+def by_halves(signals: np.ndarray, landed: np.ndarray) -> np.ndarray:
+    """The confidence of words, each half judged by one that was fitted on the other half; `[n]`."""
+    confidence, odd = np.zeros(len(landed)), np.arange(len(landed)) % 2 == 1
+    for judged in (odd, ~odd):
+        confidence[judged] = fit_confidence(signals[~judged], landed[~judged])(signals[judged])
+    return confidence
 
 
 def reliability(confidence: np.ndarray, landed: np.ndarray, bins: int = 5) -> tuple[dict[str, float], ...]:
-    """Mean confidence and share landed of words sorted by confidence and cut into equal parts."""
+    """Words sorted by confidence and cut into equal parts: mean confidence and share landed of each."""
     parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, max(len(confidence), 1)))
     return tuple(
         {"confidence": float(confidence[p].mean()), "landed": float(landed[p].mean()), "words": len(p)} for p in parts
     )
+
+
+def to_text(calibration: Calibration) -> str:
+    """A calibration as JSON."""
+    return json.dumps(dataclasses.asdict(calibration))
+
+
+def from_text(text: str) -> Calibration:
+    """The calibration that `to_text` wrote."""
+    told = json.loads(text)
+    confidence = Confidence(**{name: tuple(values) for name, values in told["confidence"].items()})
+    return Calibration(MapSettings(**told["settings"]), confidence, tuple(told["tried"]), tuple(told["reliability"]))
 
 
 class _Judge:

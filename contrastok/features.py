@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 
 from contrastok.bank import FrozenEncoder, collate, special_frame
-from contrastok.cache import kept_arrays
 from contrastok.evidence import WordEvidence
 from contrastok.models import input_embedding, transformer
 from contrastok.vocabulary import encode_plain
@@ -224,12 +223,8 @@ class EvidenceEncoder:
         return {name: np.asarray(values, np.float32) for name, values in bags.items()}
 
     def _shard(self, words: Sequence[WordInput]) -> Mapping[str, np.ndarray]:
-        folder = self.encoder.folder
-        if folder is None:
-            return self._encode(words)
         told = json.dumps([2, [asdict(replace(word, per_million=0.0)) for word in words]])
-        path = folder / "evidence" / f"{hashlib.sha256(told.encode()).hexdigest()}.npz"
-        return kept_arrays(path, lambda: self._encode(words))
+        return self.encoder.kept(f"evidence/{hashlib.sha256(told.encode()).hexdigest()}", lambda: self._encode(words))
 
     def _encode(self, words: Sequence[WordInput]) -> dict[str, np.ndarray]:
         """Outputs and states of a shard, float16: half the disk, and far below the noise of any evidence."""

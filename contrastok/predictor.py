@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from contrastok.bank import FrozenEncoder
-from contrastok.cache import kept_arrays
 from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence
 from contrastok.features import EvidenceEncoder, Features, Ids, WordInput, bag_weights, word_inputs
@@ -52,6 +51,7 @@ class Predictor:
         held_bank: for each held-out word its places in the bank, first its own and then other spellings, which are no
             negatives of it.
         synonyms: for each new term the places in the bank of its synonyms.
+        key: hash of everything that it was learned from, the model aside.
     """
 
     prior: Prior
@@ -60,6 +60,7 @@ class Predictor:
     gold: np.ndarray
     held_bank: tuple[tuple[int, ...], ...]
     synonyms: tuple[tuple[int, ...], ...]
+    key: str
 
 
 def enough_known(evidence: Sequence[WordEvidence] | None) -> bool:
@@ -112,7 +113,8 @@ def make_predictor(
         prior = learn_prior(Known(features[0], np.array(ids), outputs[kept], table), features[1], seed)
         return dataclasses.replace(prior, held_words=kept[prior.held_words])
 
-    prior = _kept(encoder, held_key, learn)
+    key = hashlib.sha256(json.dumps(held_key, default=str).encode()).hexdigest()
+    prior = _unpack(encoder.kept(f"prior/{key}", lambda: _pack(learn())))
     places: dict[str, list[int]] = {}  # of all spellings
     for at, word in enumerate(words):
         places.setdefault(word.token.casefold(), []).append(at)
@@ -125,6 +127,7 @@ def make_predictor(
         np.array(own)[prior.held_words],
         tuple((at, *(k for k in places[words[at].token.casefold()] if k != at)) for at in prior.held_words.tolist()),
         tuple(synonyms),
+        key,
     )
 
 
@@ -162,14 +165,6 @@ def _features(
         evidence.features(known, weights, "Reading about known words", ids),
         evidence.features(new, weights, "Reading about new terms"),
     )
-
-
-def _kept(encoder: FrozenEncoder, key: Any, learn: Callable[[], Prior]) -> Prior:
-    """The prior from the cache, or learned and put there."""
-    if encoder.folder is None:
-        return learn()
-    name = hashlib.sha256(json.dumps(key, default=str).encode()).hexdigest()
-    return _unpack(kept_arrays(encoder.folder / "prior" / f"{name}.npz", lambda: _pack(learn())))
 
 
 def _pack(prior: Prior) -> dict[str, np.ndarray]:

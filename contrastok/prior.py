@@ -216,7 +216,7 @@ class _Fit:
         self.width = known.table.shape[1]
         drawn = np.random.default_rng([seed, len(self.pool)]).permutation(self.pool)
         count = min(HELD_OUT, len(drawn) // 5)
-        self.held_words, rest = np.sort(drawn[:count]), np.sort(drawn[count:])
+        self.held_words, rest = drawn[:count], np.sort(drawn[count:])  # in an order that says nothing
         self.spread = float(np.linalg.norm(known.table[known.ids[rest]] - self.mean, axis=1).mean())
         self.center = known.outputs[rest].mean(0)
         self.optional = [s for s in OPTIONAL if known.features.present[s][rest].sum() >= MIN_WORDS // 5]
@@ -245,6 +245,10 @@ class _Fit:
         linear, figures = self.ridge.predict(asked, self.settings.memory), {"ridge_mrr": best}
         kernel = self._kernel(features, targets)
         other = self._ask(kernel, held)
+        self.lengths = [
+            float(linear[:, columns].norm(dim=1).mean() / other[:, columns].norm(dim=1).mean().clamp_min(1e-9))
+            for columns in self._halves()
+        ]
         for mix in MIXES:
             score = self._recovery(self._mixed(linear, other, mix))
             if score > best:
@@ -283,12 +287,13 @@ class _Fit:
         return Predicted(rows.numpy() + self.mean, outputs.numpy(), scale, agreement.numpy())
 
     def _mixed(self, linear: torch.Tensor, other: torch.Tensor, mix: float) -> torch.Tensor:
-        """Ridge and kernel, each of its two halves brought to the ridge's mean length before they are added."""
-        halves = []
-        for columns in (slice(None, self.width), slice(self.width, None)):
-            a, b = linear[:, columns], other[:, columns]
-            halves.append(a + mix * b * (a.norm(dim=1).mean() / b.norm(dim=1).mean().clamp_min(1e-9)))
-        return torch.cat(halves, dim=1) / (1 + mix)
+        """Ridge and kernel, whose halves are brought to the lengths that the ridge's have on held-out words."""
+        halves = zip(self._halves(), self.lengths, strict=True)
+        return torch.cat([linear[:, c] + mix * length * other[:, c] for c, length in halves], dim=1) / (1 + mix)
+
+    def _halves(self) -> tuple[slice, slice]:
+        """The columns of rows and those of outputs."""
+        return slice(None, self.width), slice(self.width, None)
 
     def _kernel(self, features: Features, targets: torch.Tensor) -> Kernel:
         step = max(1, -(-len(features) // KERNEL_WORDS))

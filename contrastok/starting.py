@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from contrastok.bank import FrozenEncoder, special_frame
-from contrastok.calibrate import Calibration, calibrate
+from contrastok.calibrate import Calibration, calibrate, from_text, to_text
 from contrastok.confidence import WITHIN, landing_signals
 from contrastok.config import TrainConfig
 from contrastok.console import Console
@@ -125,7 +125,7 @@ def start_rows(
     predictor = make_predictor(evidence or (), plan, extended, encoder, config.evidence_sentences, config.seed)
     rows = initial_rows(init, dataclasses.replace(context, predicted=torch.from_numpy(predictor.prior.new.rows)))
     console, tokenizer = encoder.console, encoder.tokenizer
-    calibration = calibrate(model, tokenizer, predictor, config.calibrate, console)
+    calibration = kept_calibration(encoder, predictor, config.calibrate)
     objective = WordObjective(
         predictor.prior.new, predictor.bank, calibration.settings, predictor.synonyms, model.device
     )
@@ -134,6 +134,16 @@ def start_rows(
     guide = Guide(predictor, calibration, objective, inputs)
     _tell(guide, console)
     return Start(init, rows, map_rows(model, tokenizer, objective, console), guide)
+
+
+def kept_calibration(encoder: FrozenEncoder, predictor: Predictor, trials: int) -> Calibration:
+    """What known words of this model chose; looked up where the same predictor was calibrated before."""
+
+    def make() -> dict[str, np.ndarray]:
+        made = calibrate(encoder.model, encoder.tokenizer, predictor, trials, encoder.console)
+        return {"calibration": np.array(to_text(made))}
+
+    return from_text(str(encoder.kept(f"calibration/{predictor.key}-{trials}", make)["calibration"]))
 
 
 def _tell(guide: Guide, console: Console) -> None:
