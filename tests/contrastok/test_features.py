@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from contrastok import features as module
@@ -66,6 +66,8 @@ def test_a_known_word_looks_as_it_would_as_a_new_one(
 ) -> None:
     family = data.draw(st.sampled_from(FAMILIES))
     word = data.draw(st.sampled_from(words_of[family]))
+    # Without "in" byte-level BPE cannot build "thing" either: the texts hold the word as a word only.
+    assume(all(word not in frame for frame in ("a thing", "so", "and")))
     others = st.sampled_from([line for line in kitchen_lines() if word not in line.casefold()])
     form = st.sampled_from([word, word.capitalize()])
     text = st.lists(st.tuples(others, form), min_size=1, max_size=3).map(
