@@ -176,6 +176,8 @@ def having(present: Mapping[str, np.ndarray], sources: Iterable[str]) -> np.ndar
 def gold_ranks(rows: np.ndarray, gold: np.ndarray, table: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Rank of each word's own row among all rows, by centred cosine with what was learned; int64 `[n]`.
 
+    A row that is not finite ranks last.
+
     Args:
         rows: learned, `[n, d]`.
         gold: positions of the words' own rows in the table, `[n]`.
@@ -185,7 +187,7 @@ def gold_ranks(rows: np.ndarray, gold: np.ndarray, table: np.ndarray, mean: np.n
     target = F.normalize(torch.from_numpy(table - mean), dim=1)
     scores = F.normalize(torch.from_numpy(rows - mean), dim=1) @ target.T
     own = scores[torch.arange(len(rows)), torch.from_numpy(gold)]
-    return (1 + (scores > own[:, None]).sum(1)).numpy()  # type: ignore[no-any-return]
+    return (scores.shape[1] + 1 - (scores <= own[:, None]).sum(1)).numpy()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

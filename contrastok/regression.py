@@ -36,6 +36,7 @@ class Design:
 
     def __init__(self, features: Features, required: Sequence[str], optional: Sequence[str]) -> None:
         self.optional = tuple(optional)
+        self.most = int(features.sentences.max(initial=0))  # what is beyond it says no more than it does
         self.blocks: list[Block] = []
         for name, block in features.blocks.items():
             source = name.split("/")[0]
@@ -49,7 +50,7 @@ class Design:
         """Columns for a linear map, float32 `[n, D]`; the last is 1."""
         columns = [self.block(features, block) for block in self.blocks]
         columns += [torch.from_numpy(features.present[s]).float()[:, None] for s in self.optional]
-        columns.append(torch.from_numpy(np.log1p(features.sentences)).float()[:, None])
+        columns.append(torch.from_numpy(np.log1p(np.minimum(features.sentences, self.most))).float()[:, None])
         return torch.cat([*columns, torch.ones(len(features), 1)], dim=1)
 
     def weighted(self, features: Features, weights: Mapping[str, float]) -> torch.Tensor:
