@@ -156,6 +156,9 @@ def _tell(guide: Guide, console: Console) -> None:
         )
     first, *tried = guide.calibration.tried
     chosen, change = guide.calibration.settings, ""
+    if not chosen.steps:
+        console.print(f"Word stage: none; of {len(tried)} settings tried none beat the predictor's own rows")
+        return
     if tried:
         best = max(tried, key=lambda t: t["row_mrr"] + t["output_mrr"])
         change = f" of {len(tried)} tried: rows MRR {first['row_mrr']:.3f} -> {best['row_mrr']:.3f}, outputs "
