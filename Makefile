@@ -28,8 +28,9 @@ demo: $(VENV)/.ready  ## Teach MiniLM 72 kitchen words and report where they lan
 	$(BIN)/contrastok report --model $(DEMO)/model --out $(DEMO)/report.html --json $(DEMO)/report.json --overwrite
 	@echo "Open $(CURDIR)/$(DEMO)/report.html"
 
+# One thread for each worker: most models of the tests are too small for more.
 test: $(VENV)/.ready  ## Run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.ready  ## ruff, and mypy against the built wheel
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+from benchmarks import SHARED
 
 
 def sentences(shared: Path) -> list[str]:
@@ -56,7 +56,7 @@ def frequent_split_words(tokenizer: Any, texts: list[str], count: int) -> list[s
     from contrastok.vocabulary import pieces
 
     words = Counter(word for text in texts for word in re.findall(r"(?<!\w)[a-z]{5,}(?!\w)", text))
-    found = []
+    found: list[str] = []
     for word, _ in words.most_common():
         if len(found) == count:
             break

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from contrastok.cache import kept_arrays
+from contrastok.candidates import candidates
 from contrastok.console import Console
 from contrastok.errors import OutputError
 from contrastok.files import atomic_file
@@ -85,6 +86,20 @@ class FrozenEncoder:
         return self._cached(
             [list(map(int, ids)) for ids in sequences], lambda shard: [frame(ids) for ids in shard], description
         )
+
+    def encode_words(self, ids: Sequence[int], description: str = "Encoding the vocabulary") -> np.ndarray:
+        """Embeddings of entries of the vocabulary, each alone.
+
+        All of its words are encoded, not these alone: training, reports and evaluations ask for different ones, and so
+        share what is kept.
+
+        Returns:
+            float32 `[len(ids), dim]`, rows of norm 1.
+        """
+        words = candidates(self.tokenizer).ids
+        every = [*words, *sorted(set(ids).difference(words))]
+        place = {i: at for at, i in enumerate(every)}
+        return self.encode_ids([[i] for i in every], description)[[place[i] for i in ids]]
 
     def kept(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
         """Arrays that the model decides, from the cache or made and put there; `name` may hold a folder."""

@@ -1,16 +1,15 @@
 """Choose the word stage's settings by recovery on known words of the user's own model, never by hand.
 
-The words are those that the predictor held out: their rows are known to us and were not to it. What is tried first are
-the settings that served other models; how many are tried is a number, not a time, or two machines would choose apart.
+The words are those that the predictor held out: their rows are known to us and were not to it. The settings that
+served other models are tried first; then one is changed at a time, and a change that brings back more stays. How many
+are tried is a number, not a time, or two machines would choose apart.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +17,9 @@ import torch
 
 from contrastok.confidence import WITHIN, Confidence, fit_confidence, landing_signals
 from contrastok.console import Console
+from contrastok.fit import gold_ranks
 from contrastok.map_rows import MapSettings, WordObjective, map_rows, outputs_of
 from contrastok.predictor import Predictor
-from contrastok.prior import Predicted, gold_ranks
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -28,8 +27,22 @@ if TYPE_CHECKING:
 
 WORDS = 128
 """Held-out words that settings are tried on; the confidence is fitted on all that are held out."""
-TEMPERATURES = (0.05, 0.03, 0.08)
-PRIOR_WEIGHTS = (0.01, 0.03, 0.1, 0.003)
+QUIET = Console(quiet=True)
+MOVES: tuple[tuple[str, float], ...] = (
+    ("prior_weight", 0.03),
+    ("temperature", 0.03),
+    ("rate", 0.05),
+    ("prior_weight", 0.003),
+    ("steps", 40),
+    ("noise", 0.1),
+    ("temperature", 0.08),
+    ("rate", 0.2),
+    ("prior_weight", 0.1),
+    ("steps", 10),
+)
+"""Changes to the settings, in the order in which they are tried."""
+FORMAT = 2
+"""Counted up when a calibration of the same predictor would come out otherwise."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +63,6 @@ class Calibration:
     reliability: tuple[Mapping[str, float], ...]
 
 
-def settings_in_order() -> Iterator[MapSettings]:
-    """Every setting that can be tried, the most promising first."""
-    pairs = sorted(
-        itertools.product(range(len(TEMPERATURES)), range(len(PRIOR_WEIGHTS))), key=lambda pair: (sum(pair), pair)
-    )
-    for t, w in pairs:
-        yield MapSettings(temperature=TEMPERATURES[t], prior_weight=PRIOR_WEIGHTS[w])
-
-
 def calibrate(
     model: SentenceTransformer,
     tokenizer: PreTrainedTokenizerFast,
@@ -72,24 +76,23 @@ def calibrate(
         model: the frozen model, without an overlay.
         tokenizer: before extension.
         predictor: its held-out words are the test.
-        trials: how many settings to try; with 0 the first is taken untried.
+        trials: how many settings to try; with 0 the built-in ones are taken untried.
         console: shows progress.
     """
-    judge = _Judge(model, tokenizer, predictor)
-    options = list(itertools.islice(settings_in_order(), trials))
-    tried = [judge.figures(judge.few.rows)]
+    judge, settings = _Judge(model, tokenizer, predictor), MapSettings()
+    tried: list[dict[str, Any]] = [judge.figures(judge.few.rows)]
     # The prior's own rows stand as they are where nothing tried is better.
-    best, chosen = _score(tried[0]), MapSettings(steps=0) if options else next(settings_in_order())
-    for settings in console.track(options, "Calibrating", total=len(options)):
-        task = WordObjective(judge.few, predictor.bank, settings, judge.masked, model.device)
-        rows = map_rows(model, tokenizer, task, Console(quiet=True))
-        figures = judge.figures(rows.numpy())
-        tried.append({**dataclasses.asdict(settings), **figures})
-        if _score(figures) > best:
-            best, chosen = _score(figures), settings
+    best, chosen = _score(tried[0]), replace(settings, steps=0) if trials else settings
+    moves: list[dict[str, Any]] = [{}, *({name: value} for name, value in MOVES)]
+    for move in console.track(moves[:trials], "Calibrating", total=min(trials, len(moves))):
+        trial = replace(settings, **move)
+        task = WordObjective(judge.few, predictor.bank, trial, judge.masked, model.device)
+        tried.append({**asdict(trial), **judge.figures(map_rows(model, tokenizer, task, QUIET).numpy())})
+        if _score(tried[-1]) > best:
+            best, chosen, settings = _score(tried[-1]), trial, trial
     held = predictor.prior.held
     task = WordObjective(held, predictor.bank, chosen, predictor.held_bank, model.device)
-    placed = map_rows(model, tokenizer, task, Console(quiet=True)).numpy()
+    placed = map_rows(model, tokenizer, task, QUIET).numpy()
     landed = gold_ranks(placed, predictor.gold, predictor.table, predictor.prior.mean) <= WITHIN
     signals = landing_signals(
         placed, predictor.table, predictor.prior.mean, held.agreement, held.scale, list(predictor.gold)
@@ -121,7 +124,7 @@ def reliability(confidence: np.ndarray, landed: np.ndarray, bins: int = 5) -> tu
 
 def to_text(calibration: Calibration) -> str:
     """A calibration as JSON."""
-    return json.dumps(dataclasses.asdict(calibration))
+    return json.dumps(asdict(calibration))
 
 
 def from_text(text: str) -> Calibration:
@@ -136,8 +139,7 @@ class _Judge:
 
     def __init__(self, model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast, predictor: Predictor) -> None:
         self.model, self.tokenizer, self.predictor = model, tokenizer, predictor
-        held = predictor.prior.held
-        self.few = Predicted(*(getattr(held, name)[:WORDS] for name in Predicted.__dataclass_fields__))
+        self.few = predictor.prior.held.take(slice(WORDS))
         self.masked, self.gold = predictor.held_bank[:WORDS], predictor.gold[:WORDS]
 
     def figures(self, rows: np.ndarray) -> dict[str, float]:

@@ -36,7 +36,7 @@ class Checkpoint:
         tokenizer: the extended tokenizer.
         base_tokenizer: the tokenizer before extension.
         rows: trained rows, float32 `[n, d]`.
-        initial_rows: the rows training started from, float32 `[n, d]`.
+        initial_rows: the initialiser's rows, float32 `[n, d]`; None where they are not known (see `contrastok apply`).
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Checkpoint:
     tokenizer: PreTrainedTokenizerFast
     base_tokenizer: PreTrainedTokenizerFast
     rows: np.ndarray
-    initial_rows: np.ndarray
+    initial_rows: np.ndarray | None
 
     def table(self) -> np.ndarray:
         """The input embedding table, float32 `[V, d]`, new rows included."""
@@ -84,7 +84,8 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
             where=path,
             hint=f"train it again, or rebuild it with contrastok apply {ROWS}",
         )
-    return Checkpoint(path, manifest, model, tokenizer, base, read_rows(path / ROWS), read_rows(path / INITIAL_ROWS))
+    initial = read_rows(path / INITIAL_ROWS) if (path / INITIAL_ROWS).exists() else None
+    return Checkpoint(path, manifest, model, tokenizer, base, read_rows(path / ROWS), initial)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -30,6 +30,9 @@ from contrastok.errors import ConfigError, InputError, did_you_mean, raise_all
 from contrastok.eval_config import EVAL_COMMANDS
 from contrastok.options import Common, VocabularyOptions, flag, missing
 
+MOST_TRIALS = 11
+"""Settings of the word stage that there are to try."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenPairsConfig(VocabularyOptions, Common):
@@ -115,8 +118,8 @@ class TrainConfig(VocabularyOptions, Common):
     init: str = "auto"
     """Initialiser of the rows: predictor (learned from the model's own words), charlen_mean or subtoken_mean.
     auto: predictor where gen-pairs found enough known words."""
-    calibrate: int = 4
-    """Settings of the word stage tried on known words of this model; 0 takes the built-in ones."""
+    calibrate: int = 8
+    """Settings of the word stage tried on known words of this model, at most 11; 0 takes the built-in ones."""
     evidence_sentences: int = 4
     """Sentences looked at for each known word; for a new term four times as many."""
     word_weight: float = 1.0
@@ -164,6 +167,8 @@ class TrainConfig(VocabularyOptions, Common):
             )
             if getattr(self, name) < low
         ]
+        if self.calibrate > MOST_TRIALS:
+            found.append(f"--calibrate must be at most {MOST_TRIALS}, not {self.calibrate}: there are no more settings")
         for name in ("contrast_weight", "distill_weight", "word_weight"):
             if not math.isfinite(getattr(self, name)):
                 found.append(f"--{flag(name)} must be finite, not {getattr(self, name)}")

@@ -61,9 +61,10 @@ class RetrievalConfig(OfCheckpoint):
     pairs: Path | None = None
     """Folder that gen-pairs wrote: also give figures without queries whose passage holds a training text."""
     only_new_tokens: bool = True
-    """Ask only queries that hold a new token themselves or in a relevant passage; the others cannot change."""
+    """Ask queries that hold a new token, themselves or in a relevant passage. The others, which can change only where
+    passages with a new token compete, are left out of 'all' and measured apart, as far as their passages are drawn."""
     limit: int = 0
-    """At most so many queries, and so many passages that are no answer, drawn by seed; 0 takes all."""
+    """At most so many queries of each sort, and so many passages that are no answer, drawn by seed; 0 takes all."""
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these options, one sentence each."""

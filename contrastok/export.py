@@ -50,7 +50,7 @@ def write_checkpoint(
     extended: PreTrainedTokenizerFast,
     plan: VocabularyPlan,
     rows: torch.Tensor,
-    initial: torch.Tensor,
+    initial: torch.Tensor | None,
     manifest: dict[str, Any],
 ) -> dict[str, Any]:
     """Merge rows into the model, save it as stock libraries do, reload it from disk and check that nothing else moved.
@@ -61,7 +61,7 @@ def write_checkpoint(
         extended: the extended tokenizer.
         plan: the new tokens.
         rows: trained rows `[n, d]`.
-        initial: initial rows `[n, d]`.
+        initial: initial rows `[n, d]`; without them no file of them is written.
         manifest: the content of contrastok.json; `frozen` is added here.
 
     Returns:
@@ -91,7 +91,8 @@ def write_checkpoint(
         )
     }
     save_file({"rows": rows.detach().float().cpu().contiguous()}, folder / ROWS, metadata=about)
-    save_file({"rows": initial.detach().float().cpu().contiguous()}, folder / INITIAL_ROWS)
+    if initial is not None:
+        save_file({"rows": initial.detach().float().cpu().contiguous()}, folder / INITIAL_ROWS)
     after, tensors = frozen_hash(load_model(str(folder)), list(plan.ids), base["table_rows"])
     manifest["frozen"] = {"tensors": tensors, "sha256_before": base["frozen_sha256"], "sha256_after": after}
     if after != base["frozen_sha256"]:
@@ -109,7 +110,7 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     """Rebuild a checkpoint from its base model and new_rows.safetensors.
 
     Returns:
-        a summary: path, tokens and frozen hashes.
+        a summary: path, tokens, frozen hashes, and whether the initial rows are known.
 
     Raises:
         ContrastokError: see `ApplyConfig.validate`, or the rows were trained for another model.
@@ -146,10 +147,13 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     else:
         extended = extend_tokenizer(model.tokenizer, plan)
         manifest = _manifest(config.rows, about, facts, plan)
-        initial = config.rows.with_name(INITIAL_ROWS)
-        start = (
-            torch.from_numpy(read_rows(initial)) if initial.is_file() else _first_rows(about["init"], rows, model, plan)
-        )
+        start = _first_rows(config.rows, about["init"], model, plan)
+        if start is None:
+            console.print(
+                f"[yellow]note:[/] the initial rows are not known: no {INITIAL_ROWS} lies beside the rows, and what "
+                f"{about['init']} made of the evidence cannot be made again. Nothing can say what training gained."
+            )
+        summary["initial_rows_known"] = start is not None
         with atomic_folder(config.out, config.overwrite) as folder:
             summary["frozen"] = write_checkpoint(folder, model, extended, plan, rows, start, manifest)["frozen"]
         console.print(f"{len(plan.terms)} tokens added to {escape(config.model)}: [bold]{escape(str(config.out))}[/]")
@@ -157,9 +161,12 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     return summary
 
 
-def _first_rows(init: str, rows: torch.Tensor, model: SentenceTransformer, plan: VocabularyPlan) -> torch.Tensor:
-    """The rows that training started from, or the trained ones where only evidence could tell."""
-    return rows if init == "predictor" else initial_rows(init, init_context(model, plan))
+def _first_rows(rows: Path, init: str, model: SentenceTransformer, plan: VocabularyPlan) -> torch.Tensor | None:
+    """The initialiser's rows: those that lie beside `rows`, or else made again; None where only evidence could tell."""
+    beside = rows.with_name(INITIAL_ROWS)
+    if beside.is_file():
+        return torch.from_numpy(read_rows(beside))
+    return None if init == "predictor" else initial_rows(init, init_context(model, plan))
 
 
 def read_delta(file: Path) -> dict[str, Any]:
@@ -211,7 +218,6 @@ def _manifest(file: Path, about: Mapping[str, Any], facts: Mapping[str, Any], pl
             "definition": "",
             "relations": [],
             "evidence": {"sentences": 0, "pairs": {}, "negatives": 0, "examples": []},
-            "move": 0.0,
         }
         for row, term in enumerate(plan.terms)
     ]

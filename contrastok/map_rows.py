@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from contrastok.bank import collate, special_frame
 from contrastok.console import Console
 from contrastok.embedding import RowOverlay
+from contrastok.fit import Predicted
 from contrastok.kernels.info_nce import info_nce
 from contrastok.models import input_embedding, transformer
-from contrastok.prior import Predicted
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -45,14 +45,17 @@ class MapSettings:
     Attributes:
         temperature: of InfoNCE.
         prior_weight: of the Mahalanobis distance to the prior's mean.
-        steps: of Adam, with a rate that falls linearly to zero.
+        steps: of Adam, with a rate that falls linearly to zero; with 0 there is no contrast, only the prior.
         rate: Adam's step, in mean per-coordinate standard deviations of the table.
+        noise: standard deviation, in the same unit, of what is added to a row before each look at it: a place that is
+            good for its neighbourhood too.
     """
 
     temperature: float = 0.05
     prior_weight: float = 0.01
     steps: int = 20
     rate: float = 0.1
+    noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,11 @@ class WordObjective:
         self.precision = bank.precision.to(device)
         self.keys = torch.cat([torch.from_numpy(predicted.outputs), bank.outputs]).to(device)
 
+    def noise(self, step: int, index: torch.Tensor) -> torch.Tensor:
+        """What is added to some words' rows at a step, `[m, d]`: the same whichever words are asked for together."""
+        drawn = torch.randn(self.mean.shape, generator=torch.Generator().manual_seed(step))
+        return self.settings.noise * self.unit * drawn.to(self.mean.device)[index]
+
     def mask(self, index: torch.Tensor) -> torch.Tensor:
         """Which keys are no negatives of some words, bool `[m, n + K]`."""
         mask: torch.Tensor = self.keys[index] @ self.keys.T > SAME
@@ -125,8 +133,10 @@ class WordObjective:
             index: which words they are, int64 `[m]`.
             mask: `mask(index)`.
         """
-        contrast, _ = info_nce(queries, self.keys, index, mask, self.settings.temperature)
         held = mahalanobis(rows, self.mean[index], self.scale[index], self.precision)
+        if not self.settings.steps:  # calibration found that the contrast does harm here
+            return self.settings.prior_weight * held.mean()
+        contrast, _ = info_nce(queries, self.keys, index, mask, self.settings.temperature)
         return (contrast + self.settings.prior_weight * held).mean()
 
 
@@ -152,9 +162,12 @@ def map_rows(
             optimizer = torch.optim.Adam([overlay.rows], lr=1.0, eps=EPSILON)
             for step in range(settings.steps):
                 optimizer.param_groups[0]["lr"] = settings.rate * objective.unit * (1 - step / settings.steps)
+                noise = objective.noise(step, index) if settings.noise else torch.zeros(())
+                overlay.rows.data += noise
                 queries = F.normalize(model(dict(features))["sentence_embedding"].float(), dim=-1)
                 optimizer.zero_grad()
-                torch.autograd.backward(objective(queries, overlay.rows, index, mask))
+                torch.autograd.backward(objective(queries, overlay.rows - noise, index, mask))
+                overlay.rows.data -= noise
                 optimizer.step()
         done.append(overlay.rows.detach().cpu())
     return torch.cat(done)

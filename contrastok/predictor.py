@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,27 +17,21 @@ from contrastok.bank import FrozenEncoder
 from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence
 from contrastok.features import EvidenceEncoder, Features, Ids, WordInput, bag_weights, word_inputs
+from contrastok.fit import MIN_WORDS, Known, Predicted, having
 from contrastok.hiding import hidden_alone, pieces_of
 from contrastok.map_rows import WordBank
 from contrastok.models import input_embedding
-from contrastok.prior import (
-    MIN_WORDS,
-    REQUIRED,
-    Known,
-    Predicted,
-    Prior,
-    having,
-    learn_prior,
-    too_few_words,
-    usable_sources,
-)
+from contrastok.prior import REQUIRED, Prior, TooFewWordsError, learn_prior, usable_sources
 from contrastok.vocabulary import VocabularyPlan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORMAT = 2
+FORMAT = 3
 """Counted up when a prior of the same evidence would come out otherwise."""
+
+ENOUGH = 10_000
+"""Known words from which terms that lack what most terms have learn as well as from more."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +43,8 @@ class Predictor:
         bank: outputs of the isolated known words, and the prior's precision.
         table: rows that have a token, float32 `[V, d]`.
         gold: for each held-out word its row in the table, int64 `[h]`.
-        held_bank: for each held-out word its places in the bank, first its own and then other spellings, which are no
-            negatives of it.
+        held_bank: for each held-out word places in the bank, first its own and then those of its other spellings and
+            synonyms, which are no negatives of it.
         synonyms: for each new term the places in the bank of its synonyms.
         key: hash of everything that it was learned from, the model aside.
     """
@@ -87,17 +82,19 @@ def make_predictor(
         seed: draws the held-out words.
 
     Raises:
-        InputError: too few known words, or a term without evidence.
+        TooFewWordsError: too few known words.
+        InputError: a term without evidence.
+        ModelError: the tokenizer's words cannot be hidden.
     """
     tokenizer = encoder.tokenizer
     found = hidden_alone(tokenizer, [word.token for word in evidence if word.known])
     words = [word for word in evidence if word.known and word.token in found]
     if len(words) < MIN_WORDS:
-        raise too_few_words(len(words))
+        raise TooFewWordsError(len(words))
     hidden = [found[word.token] for word in words]
     own = [word.id for word in hidden]
     terms, split = _of_terms(evidence, plan), pieces_of(tokenizer, plan.terms)
-    outputs = encoder.encode_ids([[i] for i in own], "Encoding known words")
+    outputs = encoder.encode_words(own)
     table = input_embedding(encoder.model).weight.detach().float().cpu().numpy()[: len(tokenizer)]
     held_key = [FORMAT, seed, sentences, [dataclasses.astuple(w) for w in (*terms, *words)], split]
 
@@ -110,7 +107,11 @@ def make_predictor(
         new = word_inputs(terms, forms, split, sizes[1], extended, 4 * sentences)
         ids = [word.id for word in their]
         features = _features(encoder, known, ids, new, len(table))
-        prior = learn_prior(Known(features[0], np.array(ids), outputs[kept], table), features[1], seed)
+        prior = learn_prior(
+            Known(features[0], np.array(ids), outputs[kept], table, [word.token.casefold() for word in told]),
+            features[1],
+            seed,
+        )
         return dataclasses.replace(prior, held_words=kept[prior.held_words])
 
     key = hashlib.sha256(json.dumps(held_key, default=str).encode()).hexdigest()
@@ -118,25 +119,36 @@ def make_predictor(
     places: dict[str, list[int]] = {}  # of all spellings
     for at, word in enumerate(words):
         places.setdefault(word.token.casefold(), []).append(at)
-    synonyms = (tuple(at for name in term.synonyms for at in places.get(name.casefold(), ())) for term in terms)
+
+    def named(names: Iterable[str]) -> tuple[int, ...]:
+        return tuple(at for name in names for at in places.get(name.casefold(), ()))
+
     unit = float(table.std(axis=0).mean())
     return Predictor(
         prior,
         WordBank(torch.from_numpy(outputs), torch.from_numpy(prior.precision), unit),
         table,
         np.array(own)[prior.held_words],
-        tuple((at, *(k for k in places[words[at].token.casefold()] if k != at)) for at in prior.held_words.tolist()),
-        tuple(synonyms),
+        tuple((at, *named((words[at].token, *words[at].synonyms))) for at in prior.held_words.tolist()),
+        tuple(named(term.synonyms) for term in terms),
         key,
     )
 
 
 def teachers(words: Sequence[WordEvidence], terms: Sequence[WordEvidence]) -> np.ndarray:
-    """Positions of the known words that have what some term has: the others teach nothing, and are not encoded."""
+    """Positions of the known words to learn from; the others would teach little, and are not encoded.
+
+    Those that have what most terms have teach them; where these are enough to teach the other terms too, by what they
+    have in common with them, no more are read.
+    """
     present = {source: np.array([bool(getattr(word, source)) for word in words]) for source in REQUIRED}
-    patterns = {tuple(source for source in REQUIRED if getattr(term, source)) for term in terms}
-    flags = [having(present, usable_sources(present, wanted)) for wanted in sorted(patterns)]
-    return np.flatnonzero(np.any(flags, axis=0))
+    patterns = Counter(tuple(source for source in REQUIRED if getattr(term, source)) for term in terms)
+    taken = np.zeros(len(words), bool)
+    for wanted, _ in patterns.most_common():
+        able = having(present, usable_sources(present, wanted))
+        if (taken & able).sum() < ENOUGH:
+            taken |= able
+    return np.flatnonzero(taken)
 
 
 def _of_terms(evidence: Sequence[WordEvidence], plan: VocabularyPlan) -> list[WordEvidence]:

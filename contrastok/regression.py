@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -66,11 +65,7 @@ class Design:
 
 
 class Ridge:
-    """Linear ridge regression (Hoerl & Kennard 1970) with leave-one-out residuals in closed form.
-
-    A known word competes with what is predicted for others, so what a fit remembers of a single row beyond what its
-    evidence explains (its leave-one-out residual, PRESS: Allen 1974) draws predictions towards that very row. `memory`
-    is the share of it that the targets keep.
+    """Linear ridge regression (Hoerl & Kennard 1970).
 
     Args:
         x: `[n, D]`.
@@ -80,37 +75,35 @@ class Ridge:
     """
 
     def __init__(self, x: torch.Tensor, y: torch.Tensor, penalty: float, gram: torch.Tensor | None = None) -> None:
-        self._x, self._y, self.penalty = x, y, penalty
+        self._x, self._y = x, y
         squared = x.T @ x if gram is None else gram.clone()
         squared.diagonal().add_(penalty)
         self._factor = torch.linalg.cholesky(squared)
         self.weights = torch.cholesky_solve(x.T @ y, self._factor)
 
-    @cached_property
-    def residuals(self) -> torch.Tensor:
-        """What each target is off by in a fit without it, `[n, k]`."""
-        leverage = torch.cat(
-            [
-                torch.linalg.solve_triangular(self._factor, part.T, upper=False).square().sum(0)
-                for part in torch.split(self._x, CHUNK)
-            ]
-        )
-        return (self._y - self._x @ self.weights) / (1 - leverage).clamp_min(1e-3)[:, None]
-
-    @cached_property
-    def remembered(self) -> torch.Tensor:
-        """The weights that a fit to the residuals would have, `[D, k]`."""
-        return torch.cholesky_solve(self._x.T @ self.residuals, self._factor)
-
-    def predict(self, x: torch.Tensor, memory: float = 1.0) -> torch.Tensor:
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
         """`[m, k]` for `[m, D]`."""
-        if memory == 1:
-            return x @ self.weights
-        return x @ (self.weights - (1 - memory) * self.remembered)
+        return x @ self.weights
+
+    def left_out(self, rows: torch.Tensor) -> torch.Tensor:
+        """What is predicted for some of the fitted words, each by a fit without it (PRESS: Allen 1974).
+
+        Args:
+            rows: positions of `m` words.
+
+        Returns:
+            `[m, k]`.
+        """
+        found = []
+        for part in torch.split(rows, CHUNK):
+            x = self._x[part]
+            own = torch.linalg.solve_triangular(self._factor, x.T, upper=False).square().sum(0)[:, None]
+            found.append((x @ self.weights - own * self._y[part]) / (1 - own).clamp_min(1e-3))
+        return torch.cat(found)
 
 
 class Kernel:
-    """Ridge regression with a Gaussian kernel, exp(-width |x - x'|^2 / 2); `memory` as in `Ridge`.
+    """Ridge regression with a Gaussian kernel, exp(-width |x - x'|^2 / 2).
 
     Args:
         z: `[n, D]`, columns already weighted.
@@ -120,19 +113,21 @@ class Kernel:
     """
 
     def __init__(self, z: torch.Tensor, y: torch.Tensor, width: float, penalty: float) -> None:
-        self.z, self.width, self.center = z, width, y.mean(0)
+        self.z, self._y, self.width, self.center = z, y, width, y.mean(0)
         matrix = self._similarity(z)
         matrix.diagonal().add_(penalty)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
         del matrix
         self.weights = inverse @ (y - self.center)
-        self.residuals = self.weights / inverse.diagonal()[:, None]
-        self.remembered = inverse @ self.residuals
+        self._diagonal = inverse.diagonal()[:, None].clone()
 
-    def predict(self, z: torch.Tensor, memory: float = 1.0) -> torch.Tensor:
+    def predict(self, z: torch.Tensor) -> torch.Tensor:
         """`[m, k]` for `[m, D]`."""
-        weights = self.weights - (1 - memory) * self.remembered
-        return torch.cat([self._similarity(part) @ weights for part in torch.split(z, CHUNK)]) + self.center
+        return torch.cat([self._similarity(part) @ self.weights for part in torch.split(z, CHUNK)]) + self.center
+
+    def left_out(self, rows: torch.Tensor) -> torch.Tensor:
+        """As `Ridge.left_out`."""
+        return self._y[rows] - self.weights[rows] / self._diagonal[rows]
 
     def _similarity(self, z: torch.Tensor) -> torch.Tensor:
         squares = z.square().sum(1)[:, None] + self.z.square().sum(1)[None, :] - 2 * z @ self.z.T

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +11,17 @@ import numpy as np
 import torch
 
 from contrastok.bank import FrozenEncoder, special_frame
-from contrastok.calibrate import Calibration, calibrate, from_text, to_text
+from contrastok.calibrate import FORMAT, WORDS, Calibration, calibrate, from_text, to_text
 from contrastok.confidence import WITHIN, landing_signals
 from contrastok.config import TrainConfig
 from contrastok.console import Console
-from contrastok.errors import InputError
+from contrastok.errors import InputError, ModelError
 from contrastok.evidence import WordEvidence
 from contrastok.export import init_context
 from contrastok.initializers import initial_rows
-from contrastok.map_rows import WordObjective, map_rows
+from contrastok.map_rows import MapSettings, WordObjective, map_rows
 from contrastok.predictor import Predictor, enough_known, make_predictor
-from contrastok.prior import too_few_words
+from contrastok.prior import TooFewWordsError
 from contrastok.vocabulary import VocabularyPlan
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PREDICTOR, PLAIN = "predictor", "charlen_mean"
 """What `--init auto` takes where there is evidence, and where there is none."""
+SETTINGS = [field.name for field in dataclasses.fields(MapSettings)]
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def choose_init(name: str, evidence: Sequence[WordEvidence] | None) -> str:
     if name == PREDICTOR and evidence is None:
         raise InputError("the pairs came without evidence.parquet", hint=f"run gen-pairs again, or use --init {PLAIN}")
     if name == PREDICTOR and not enough_known(evidence):
-        raise too_few_words(sum(word.known for word in evidence or ()))
+        raise TooFewWordsError(sum(word.known for word in evidence or ()))
     return name
 
 
@@ -119,12 +120,20 @@ def start_rows(
         InputError: see `choose_init` and `make_predictor`.
     """
     init, context = choose_init(config.init, evidence), init_context(model, plan, config.seed)
-    if init != PREDICTOR:
+    console, tokenizer = encoder.console, encoder.tokenizer
+    predictor = None
+    try:
+        if init == PREDICTOR:
+            predictor = make_predictor(evidence or (), plan, extended, encoder, config.evidence_sentences, config.seed)
+    except (TooFewWordsError, ModelError) as error:
+        if config.init == PREDICTOR:
+            raise
+        console.print(f"Rows start at {PLAIN}: {error.what}")
+        init = PLAIN
+    if predictor is None:
         rows = initial_rows(init, context).cpu()
         return Start(init, rows, rows, None)
-    predictor = make_predictor(evidence or (), plan, extended, encoder, config.evidence_sentences, config.seed)
     rows = initial_rows(init, dataclasses.replace(context, predicted=torch.from_numpy(predictor.prior.new.rows)))
-    console, tokenizer = encoder.console, encoder.tokenizer
     calibration = kept_calibration(encoder, predictor, config.calibrate)
     objective = WordObjective(
         predictor.prior.new, predictor.bank, calibration.settings, predictor.synonyms, model.device
@@ -143,7 +152,7 @@ def kept_calibration(encoder: FrozenEncoder, predictor: Predictor, trials: int) 
         made = calibrate(encoder.model, encoder.tokenizer, predictor, trials, encoder.console)
         return {"calibration": np.array(to_text(made))}
 
-    return from_text(str(encoder.kept(f"calibration/{predictor.key}-{trials}", make)["calibration"]))
+    return from_text(str(encoder.kept(f"calibration/{FORMAT}-{predictor.key}-{trials}", make)["calibration"]))
 
 
 def _tell(guide: Guide, console: Console) -> None:
@@ -151,16 +160,17 @@ def _tell(guide: Guide, console: Console) -> None:
     for name, fit in guide.predictor.prior.story.items():
         kernel = f", kernel weight {fit['mix']:g}" if fit["mix"] else ""
         console.print(
-            f"Predictor from {name} of {fit['known_words']:,} known words: recovery of {fit['held_out']:,} held-out "
-            f"ones MRR {fit['mrr']:.3f} (ridge {fit['ridge']:g}{kernel})"
+            f"Predictor from {name} of {fit['known_words']:,} known words: recovery of {fit['held_out']:,} that it "
+            f"never saw MRR {fit['mrr']:.3f} (ridge {fit['ridge']:g}{kernel})"
         )
     first, *tried = guide.calibration.tried
-    chosen, change = guide.calibration.settings, ""
-    if not chosen.steps:
-        console.print(f"Word stage: none; of {len(tried)} settings tried none beat the predictor's own rows")
-        return
+    chosen = guide.calibration.settings
     if tried:
-        best = max(tried, key=lambda t: t["row_mrr"] + t["output_mrr"])
-        change = f" of {len(tried)} tried: rows MRR {first['row_mrr']:.3f} -> {best['row_mrr']:.3f}, outputs "
-        change += f"{first['output_mrr']:.3f} -> {best['output_mrr']:.3f}"
-    console.print(f"Word stage: temperature {chosen.temperature:g}, prior weight {chosen.prior_weight:g}{change}")
+        console.print(f"Word stage on {WORDS} of them:  rows MRR  outputs MRR  hit@10")
+        for name, trial in zip(["none", *map(_settings, tried)], (first, *tried), strict=True):
+            console.print(f"  {name:<52} {trial['row_mrr']:.3f}  {trial['output_mrr']:.3f}  {trial['hit@10']:.3f}")
+    console.print(f"Word stage: {_settings(dataclasses.asdict(chosen)) if chosen.steps else 'none'}")
+
+
+def _settings(trial: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {trial[name]:g}" for name in SETTINGS)

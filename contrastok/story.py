@@ -166,9 +166,7 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
     sure = [t["confidence"] for t in manifest["tokens"] if "confidence" in t]
     warnings = []
     if idle:
-        warnings.append(
-            f"{len(idle)} terms have no pair, so their rows stay at {manifest['init']}: {', '.join(idle[:5])}"
-        )
+        warnings.append(f"{len(idle)} terms have no pair, so their rows stay {_left_at(result)}: {', '.join(idle[:5])}")
     if curve and curve[0]["loss"] < NO_SIGNAL:
         warnings.append(
             "the first loss is almost zero: these pairs hold no signal; add harder negatives or definitions"
@@ -191,6 +189,13 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
         "frozen": manifest["frozen"],
         "warnings": warnings,
     }
+
+
+def _left_at(result: TrainedRows) -> str:
+    """Where rows stand that training has not moved."""
+    guide = result.start.guide
+    placed = guide is not None and guide.calibration.settings.steps
+    return "where the word stage put them" if placed else f"as {result.start.init} made them"
 
 
 def mean_pairwise_cosine(rows: torch.Tensor) -> float:

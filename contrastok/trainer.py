@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from rich.markup import escape
 
 from contrastok import __version__
@@ -22,6 +23,7 @@ from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence, read_evidence
 from contrastok.export import base_facts, init_context, write_checkpoint
 from contrastok.files import atomic_folder, check_output, sha256_file
+from contrastok.fit import fit_cost
 from contrastok.gate import run_gate
 from contrastok.initializers import initial_rows
 from contrastok.loop import Loop, make_accelerator, run_key, state_path
@@ -179,14 +181,26 @@ def _estimate(
     bank = keys * data.keys.shape[1] * 4
     activations = config.batch_size * max(len(a.ids) for a in data.anchors) * table.shape[1] * 4 * 40
     steps = config.epochs * -(-len(wanted) // (config.batch_size * config.gradient_accumulation))
-    known = 0
+    known, fitting, fit_memory = 0, 0.0, 0.0
     if choose_init(config.init, evidence) == PREDICTOR:
-        known = sum(word.known * (2 + min(len(word.sentences), config.evidence_sentences)) for word in evidence or ())
+        told = [word for word in evidence or () if word.known]
+        known = sum(2 + min(len(word.sentences), config.evidence_sentences) for word in told)
+        operations, fit_memory = fit_cost(len(told), table.shape[1], data.keys.shape[1])
+        fitting = operations / _speed()
     return {
         "steps": steps,
         "anchors": len(wanted),
         "keys": keys,
         "known_texts": known,
-        "seconds": round(per_key * (keys + known) + per_anchor * len(wanted) * config.epochs, 1),
-        "memory_mb": round((2 * weights + bank + activations) / 2**20),
+        "seconds": round(per_key * (keys + known) + fitting + per_anchor * len(wanted) * config.epochs, 1),
+        "memory_mb": round((2 * weights + bank + max(activations, fit_memory)) / 2**20),
     }
+
+
+def _speed() -> float:
+    """Floating-point operations a second in a product of matrices on this machine."""
+    a = torch.ones(1024, 1024)
+    start = time.perf_counter()
+    for _ in range(4):
+        a @ a
+    return 4 * 2 * 1024**3 / (time.perf_counter() - start)

@@ -148,7 +148,7 @@ ROW_SOURCES: dict[str, RowSource] = {
     TRAINED: lambda ground: ground.checkpoint.rows,
     "oracle": lambda ground: ground.gold,
 }
-"""Views that have a row, worst first; "oracle" only where the true rows are given."""
+"""Views that have a row, worst first; "oracle" only where the true rows are given, "initial" where they are known."""
 
 OUTPUT_SOURCES: dict[str, Callable[[Ground], Array]] = {SPLIT: split_word, "encode(gloss)": encoded_gloss}
 """Views that only have an output, by the untouched model."""

@@ -152,8 +152,8 @@ def _map_rows(points: Sequence[MapPoint], tokens: Mapping[str, TokenReport]) -> 
             "token": p.word,
             "x": p.x,
             "y": p.y,
-            "x0": start[p.word].x,
-            "y0": start[p.word].y,
+            "x0": start.get(p.word, p).x,  # without an initial place it stands where it is
+            "y0": start.get(p.word, p).y,
             "verdict": tokens[p.word].verdict,
             "label": p.word if p in readable else "",
             **{when: _list(getattr(tokens[p.word].neighborhood(MAP_SPACE), when)) for when in ("before", "after")},

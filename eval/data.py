@@ -22,7 +22,10 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """A token's neighbours in one space: nearest vocabulary words before and after, nearest other new tokens."""
+    """A token's neighbours in one space: nearest vocabulary words before and after, nearest other new tokens.
+
+    There are none before where the initial rows are not known.
+    """
 
     space: str
     before: tuple[Neighbor, ...]
@@ -36,13 +39,13 @@ class Ranks:
 
     Attributes:
         of: how many candidates there were.
-        initial: its rank seen from the initial row.
+        initial: its rank seen from the initial row; None where that is not known.
         trained: its rank seen from the trained row.
         split_word: its rank seen from the untouched model, which splits the word; None where that has no meaning.
     """
 
     of: int
-    initial: int
+    initial: int | None
     trained: int
     split_word: int | None = None
 
@@ -109,9 +112,9 @@ class TokenReport:
         relations: of the glossary.
         neighbors: one entry a space.
         norm: length of the trained row.
-        norm_initial: length of the initial row.
+        norm_initial: length of the initial row; None where that is not known.
         norm_z: standard deviations between `norm` and the mean length of the vocabulary's rows.
-        move: distance of the trained row from the initial row, relative to the initial row's length.
+        move: distance of the trained row from the initial row, relative to the initial row's length; None like it.
         evidence: what it was trained on.
         confidence: that the row lies within reach of the word's true row, between 0 and 1; None without a predictor.
         leans_on: what its predicted row was learned from beside its spelling; None without a predictor.
@@ -128,9 +131,9 @@ class TokenReport:
     relations: tuple[Relation, ...] = ()
     neighbors: tuple[Neighborhood, ...] = ()
     norm: float = 0.0
-    norm_initial: float = 0.0
+    norm_initial: float | None = 0.0
     norm_z: float = 0.0
-    move: float = 0.0
+    move: float | None = 0.0
     evidence: Evidence = Evidence()
     confidence: float | None = None
     leans_on: tuple[str, ...] | None = None
@@ -149,7 +152,7 @@ class Relearned:
         words: how many words were placed with the settings that were chosen.
         landed: share of them that landed.
         fits: for each set of sources, how its map was fitted, and the recovery that chose it.
-        settings: of the word stage, as chosen.
+        settings: of the word stage, as chosen; those of no step stand for no word stage.
         trials: settings tried, with their recovery; first the prediction before the word stage, with no settings.
         reliability: of those words in parts by confidence: mean confidence, share landed, number of words.
     """
@@ -162,8 +165,15 @@ class Relearned:
     trials: tuple[Mapping[str, float], ...]
     reliability: tuple[Mapping[str, float], ...]
 
+    @property
+    def word_stage(self) -> bool:
+        """Whether there was a word stage: calibration keeps the rows as predicted where nothing tried beats them."""
+        return bool(self.settings["steps"])
+
     def chosen(self, trial: Mapping[str, float]) -> bool:
-        """Whether these are the settings of a trial."""
+        """Whether a trial is what placed the new tokens."""
+        if not self.word_stage:
+            return "steps" not in trial
         return all(trial.get(name) == value for name, value in self.settings.items())
 
 
@@ -187,7 +197,8 @@ class ReportData:
         tokens: how many new tokens.
         verdicts: how many of each label.
         relations: for "held_out" and "all": figures of "initial", "trained", "split_word" and "chance" among
-            the glossary's names, and the "change" in MRR with its 95 % interval.
+            the glossary's names, and the "change" in MRR with its 95 % interval. Without "initial" and "change" where
+            the initial rows are not known.
         vocabulary_relations: the same among the vocabulary's words, by centred rows.
         index: how neighbours were searched.
         candidates: how many vocabulary words could be neighbours, and which were left out, in words.
@@ -199,6 +210,7 @@ class ReportData:
         gate: the tokenizer's checks.
         training: options, steps, pairs and the curve.
         init: the initialiser's name.
+        initial_known: whether its rows are known; if not, nothing is said of what training gained.
         seed: of training.
         versions: of the libraries.
         skipped: terms that did not become tokens, and why.
@@ -221,6 +233,7 @@ class ReportData:
     gate: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     init: str = ""
+    initial_known: bool = True
     seed: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     skipped: tuple[Mapping[str, str], ...] = ()

@@ -14,8 +14,9 @@ from contrastok.bank import SHARD, FrozenEncoder, encode_sequences
 from contrastok.checkpoint import Checkpoint
 from contrastok.console import Console
 from contrastok.errors import ModelError
-from contrastok.eval.baselines import INITIAL, TRAINED, Ground, complete_rows
+from contrastok.eval.baselines import TRAINED, Ground, complete_rows
 from contrastok.eval.bootstrap import Estimate, as_figures, bootstrap, mean
+from contrastok.eval.figure_table import compared
 from contrastok.eval.index import Array
 from contrastok.eval.sts import RatedPairs, sts_spearman
 from contrastok.models import frozen_hash, load_model, tokenizer_fingerprint
@@ -210,11 +211,11 @@ def _figures(cosines: Mapping[str, Array], seed: int) -> dict[str, Any]:
         name: {"units": len(own), **as_figures({"mean": mean(own, seed), "p5": low(own)})}
         for name, own in cosines.items()
     }
-    change = cosines[TRAINED] - cosines[INITIAL]
-    return {
-        "views": views,
-        "differences": {f"{TRAINED} - {INITIAL}": {"units": len(change), **as_figures({"mean": mean(change, seed)})}},
+    differences = {
+        label: {"units": len(cosines[view]), **as_figures({"mean": mean(cosines[view] - cosines[reference], seed)})}
+        for label, view, reference in compared(cosines)
     }
+    return {"views": views, "differences": differences}
 
 
 def _parts(texts: Iterable[str]) -> Iterator[list[str]]:

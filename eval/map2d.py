@@ -32,12 +32,13 @@ def make_map(
         seed: of t-SNE.
     """
     shown = np.unique(np.linspace(0, len(terms) - 1, min(TOKENS, len(terms))).astype(int))
-    before, after = space.before[shown], space.after[shown]
-    around = np.unique(np.concatenate([space.index.search(v, AROUND)[1].ravel() for v in (before, after)]))
+    ends = {"before": space.before, "after": space.after}
+    places = {when: vectors[shown] for when, vectors in ends.items() if vectors is not None}
+    around = np.unique(np.concatenate([space.index.search(v, AROUND)[1].ravel() for v in places.values()]))
     around = around[around >= 0]
-    flat, method = layout(np.concatenate([space.vectors[around], before, after]), tsne_up_to, seed)
+    flat, method = layout(np.concatenate([space.vectors[around], *places.values()]), tsne_up_to, seed)
     labels = [(space.words[i], "vocabulary") for i in around]
-    labels += [(terms[i], when) for when in ("before", "after") for i in shown]
+    labels += [(terms[i], when) for when in places for i in shown]
     points = tuple(
         MapPoint(word, when, float(x), float(y))  # type: ignore[arg-type]
         for (word, when), (x, y) in zip(labels, flat, strict=True)

@@ -93,7 +93,6 @@ def measure(checkpoint: Checkpoint, k: int, seed: int, console: Console) -> Repo
                 definition_ranks=definition,
                 relations=relations,
                 neighbors=hoods,
-                move=token["move"],
                 evidence=_evidence(token),
                 confidence=token.get("confidence"),
                 leans_on=leans_on(token, checkpoint.manifest.get("prior")),
@@ -131,9 +130,11 @@ def all_spaces(
     isolated = [[token["ids"][0]] for token in tokens]
     trained = FrozenEncoder(checkpoint.model, checkpoint.tokenizer, cache=False)
     after = trained.encode_ids(isolated)
-    with checkpoint.with_rows(checkpoint.initial_rows):
-        before = trained.encode_ids(isolated)
-    encoded = frozen.encode_ids([[i] for i in words.ids], "Encoding the vocabulary")
+    before = None
+    if checkpoint.initial_rows is not None:
+        with checkpoint.with_rows(checkpoint.initial_rows):
+            before = trained.encode_ids(isolated)
+    encoded = frozen.encode_words(words.ids)
     mean = vectors.mean(axis=0)
     row_vectors = (vectors, checkpoint.initial_rows, checkpoint.rows)
     built = [
@@ -163,7 +164,8 @@ def _relations(
 
 
 def _views(space: Space, row: int) -> dict[str, Array]:
-    return {"initial": space.before[row], "trained": space.after[row]}
+    trained = {"trained": space.after[row]}
+    return trained if space.before is None else {"initial": space.before[row], **trained}
 
 
 def _definition_ranks(
@@ -175,9 +177,14 @@ def _definition_ranks(
     return rank_all(views, glossary.definitions, [row], undefined)[0]
 
 
-def _lengths(checkpoint: Checkpoint, row: int, row_norm: Mapping[str, float]) -> dict[str, float]:
-    norm, initial = (float(np.linalg.norm(rows[row])) for rows in (checkpoint.rows, checkpoint.initial_rows))
-    return {"norm": norm, "norm_initial": initial, "norm_z": (norm - row_norm["mean"]) / max(row_norm["std"], 1e-12)}
+def _lengths(checkpoint: Checkpoint, row: int, row_norm: Mapping[str, float]) -> dict[str, Any]:
+    norm = float(np.linalg.norm(checkpoint.rows[row]))
+    found = {"norm": norm, "norm_z": (norm - row_norm["mean"]) / max(row_norm["std"], 1e-12)}
+    if checkpoint.initial_rows is None:
+        return {**found, "norm_initial": None, "move": None}
+    initial = float(np.linalg.norm(checkpoint.initial_rows[row]))
+    moved = float(np.linalg.norm(checkpoint.rows[row] - checkpoint.initial_rows[row]))
+    return {**found, "norm_initial": initial, "move": moved / max(initial, 1e-12)}
 
 
 def _signals(
@@ -241,6 +248,7 @@ def _assemble(
         gate=manifest["tokenizer"]["gate"],
         training=manifest["training"],
         init=manifest["init"],
+        initial_known=encoded.before is not None,
         seed=manifest["seed"],
         versions=manifest["versions"],
         skipped=tuple(manifest["skipped"]),

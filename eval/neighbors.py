@@ -28,7 +28,7 @@ class Space:
         name: a key of SPACES.
         words: text of the candidates, `[V]`.
         vectors: unit vectors of the candidates, float32 `[V, d]`.
-        before: unit vectors of the new tokens at their initial rows, `[n, d]`.
+        before: unit vectors of the new tokens at their initial rows, `[n, d]`; None where those are not known.
         after: the same at their trained rows, `[n, d]`.
         index: over `vectors`.
     """
@@ -36,7 +36,7 @@ class Space:
     name: str
     words: Sequence[str]
     vectors: Array
-    before: Array
+    before: Array | None
     after: Array
     index: NeighborIndex
 
@@ -45,7 +45,7 @@ def make_space(
     name: str,
     words: Sequence[str],
     vectors: Array,
-    before: Array,
+    before: Array | None,
     after: Array,
     *,
     mean: Array | None = None,
@@ -54,12 +54,16 @@ def make_space(
     """A space from plain arrays; `mean` (`[d]`) is taken off every vector first."""
     shift = np.zeros(vectors.shape[1], dtype=np.float32) if mean is None else mean
     unit_vectors = unit(vectors - shift)
-    return Space(name, words, unit_vectors, unit(before - shift), unit(after - shift), build(unit_vectors, exact_up_to))
+    first = None if before is None else unit(before - shift)
+    return Space(name, words, unit_vectors, first, unit(after - shift), build(unit_vectors, exact_up_to))
 
 
 def neighborhoods(space: Space, terms: Sequence[str], k: int) -> list[Neighborhood]:
     """The `k` nearest candidates of each new token before and after, and the nearest other new tokens."""
-    before, after = (_named(space.index.search(vectors, k), space.words) for vectors in (space.before, space.after))
+    before, after = (
+        [()] * len(terms) if vectors is None else _named(space.index.search(vectors, k), space.words)
+        for vectors in (space.before, space.after)
+    )
     others = nearest_others(space.after, terms)
     return [Neighborhood(space.name, *lists) for lists in zip(before, after, others, strict=True)]
 

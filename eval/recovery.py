@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ from contrastok.console import Console, emit_json
 from contrastok.data_gen.pipeline import gen_pairs
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.terms import Term
-from contrastok.errors import InputError
+from contrastok.errors import ContrastokError, InputError
+from contrastok.eval.recovery_corpus import without_own_texts
 from contrastok.eval.recovery_measure import Prepared, measure
 from contrastok.eval.recovery_sample import draw_sample
 from contrastok.eval.recovery_table import recovery_tables
@@ -77,7 +79,7 @@ def prepare(config: RecoveryConfig, work: Path, console: Console) -> Prepared:
 
     Args:
         config: the options.
-        work: an existing folder; base/, terms.jsonl and pairs/ are written into it.
+        work: an existing folder; base/, terms.jsonl, pairs/ and what is mined of a WordNet folder are written into it.
         console: says what is hidden.
 
     Raises:
@@ -95,9 +97,10 @@ def prepare(config: RecoveryConfig, work: Path, console: Console) -> Prepared:
         partial.write_text(to_json({"model": config.model, "seed": config.seed, "words": words}), encoding="utf-8")
     with atomic_folder(Path(generate.model), overwrite=True) as folder:
         model.save_pretrained(str(folder), create_model_card=False)
+    corpus = without_own_texts(config.corpus, words, model.tokenizer, work, config.text_field)
     del model
     _write_terms(generate.terms[0], [term for term in terms if term.token in set(words)])
-    gen_pairs(generate)
+    gen_pairs(dataclasses.replace(generate, corpus=corpus))
     rows = dict(zip(words, gold, strict=True))
     return Prepared(
         config.model, Path(generate.model), generate.terms[0], config.glossary, work / "pairs", hidden, rows
@@ -156,13 +159,19 @@ def _check_outputs(config: RecoveryConfig) -> None:
 
 @contextlib.contextmanager
 def _workspace(config: RecoveryConfig) -> Iterator[Path]:
-    """The folder --work, or one that is removed."""
+    """The folder --work, or one that is removed. Where a run ends in an error, nothing is left in a user's way."""
     if config.work is None:
         with tempfile.TemporaryDirectory(prefix="contrastok-recovery-") as folder:
             yield Path(folder)
-    else:
-        config.work.mkdir(parents=True, exist_ok=True)
+        return
+    there = config.work.exists()
+    config.work.mkdir(parents=True, exist_ok=True)
+    try:
         yield config.work
+    except ContrastokError:
+        if not there:
+            shutil.rmtree(config.work)
+        raise
 
 
 @contextlib.contextmanager

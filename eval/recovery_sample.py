@@ -16,6 +16,7 @@ from contrastok.data_gen.text_sample import TextSample
 from contrastok.data_gen.word_sentences import SentenceTable, WordSentences
 from contrastok.data_gen.wordnet import WordNet
 from contrastok.errors import InputError
+from contrastok.eval.recovery_corpus import own_sentences
 from contrastok.eval_config import RecoveryConfig
 from contrastok.hiding import hidden_alone
 
@@ -33,6 +34,8 @@ MOST_SENSES = 4
 def draw_sample(config: RecoveryConfig, tokenizer: PreTrainedTokenizerFast, console: Console) -> list[str]:
     """Draw words that the corpus has `min_evidence` sentences for, in alphabetical order.
 
+    What a WordNet folder in the corpus says of a word itself is no sentence of it.
+
     Raises:
         InputError: the corpus has enough sentences for fewer words than are wanted.
     """
@@ -46,7 +49,8 @@ def draw_sample(config: RecoveryConfig, tokenizer: PreTrainedTokenizerFast, cons
             sample.offer(block)
     for block in sample.blocks():
         table.add(block)
-    told = attested(words, table, tokenizer, config.min_evidence, console)
+    own = own_sentences(config.corpus, list(words), sentence_table(tokenizer, config.seed))
+    told = attested(words, table, tokenizer, config.min_evidence, console, own)
     return draw(told, config.sample, config.seed, config.min_evidence, ", ".join(config.corpus))
 
 

@@ -120,7 +120,7 @@ def make_fields(
     def encoded(view: View) -> Array:
         return view.encoded
 
-    outputs = frozen.encode_ids([[i] for i in words.ids], "Encoding the vocabulary")
+    outputs = frozen.encode_words(words.ids)
     known = frozen.encode(list(names.names.values()), "Encoding glossary names")
     holding = [_holding(fold.key(question.token), keys) for question in questions]
     at = {key: place for place, key in enumerate(keys)}

@@ -46,7 +46,7 @@ def rank_all(
     """Ranks of several right answers of one token.
 
     Args:
-        views: unit vectors `[d]` of the token: "initial", "trained" and perhaps "split_word".
+        views: unit vectors `[d]` of the token: "trained", and perhaps "initial" and "split_word".
         candidates: unit vectors `[C, d]`.
         right: positions of the right answers, one for each relation.
         left_out: `[C]`, true for candidates that are none for this token. A right answer among them has no rank.
@@ -55,9 +55,10 @@ def rank_all(
     aside = left_out.copy()
     aside[list(right)] = True
     of = int(np.sum(~aside)) + 1
+    ranked = [{view: filtered_rank(own, place, aside) for view, own in scores.items()} for place in right]
     return [
-        None if left_out[place] else Ranks(of, **{v: filtered_rank(s, place, aside) for v, s in scores.items()})
-        for place in right
+        None if left_out[place] else Ranks(of, found.get("initial"), found["trained"], found.get("split_word"))
+        for place, found in zip(right, ranked, strict=True)
     ]
 
 
@@ -146,20 +147,18 @@ def summarise(per_token: Sequence[Iterable[Ranks | None]], seed: int = 0) -> dic
     Args:
         per_token: the ranks of each token's relations; None (no rank) is skipped.
         seed: of the bootstrap.
+
+    Returns:
+        Without "initial" and "change" where initial rows are not known, and the same for the split word.
     """
     groups = [[r for r in ranks if r is not None] for ranks in per_token]
     flat = [r for group in groups for r in group]
-    result = {
-        "initial": figures([r.initial for r in flat]),
-        "trained": figures([r.trained for r in flat]),
-        "chance": chance([r.of for r in flat]),
-    }
-    result["change"] = mrr_change([[(r.initial, r.trained) for r in g] for g in groups], seed)
-    if flat and all(r.split_word is not None for r in flat):
-        result["split_word"] = figures([r.split_word for r in flat if r.split_word is not None])
-        result["change_from_split_word"] = mrr_change(
-            [[(r.split_word, r.trained) for r in g if r.split_word is not None] for g in groups], seed
-        )
+    result = {"trained": figures([r.trained for r in flat]), "chance": chance([r.of for r in flat])}
+    for view, change in (("initial", "change"), ("split_word", "change_from_split_word")):
+        pairs = [[(getattr(r, view), r.trained) for r in group] for group in groups]
+        before = [rank for group in pairs for rank, _ in group]
+        if None not in before and (before or view == "initial"):
+            result[view], result[change] = figures(before), mrr_change(pairs, seed)
     return result
 
 

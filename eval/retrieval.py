@@ -21,11 +21,26 @@ from contrastok.eval.figure_table import add_section, compared, figure_table
 from contrastok.eval.index import Array
 from contrastok.eval.measure import untouched_encoder
 from contrastok.eval.relations import HIT
-from contrastok.eval.retrieval_data import Search, definitions, holding, read_pairs_file, read_search, sample
+from contrastok.eval.retrieval_data import (
+    Search,
+    bystanders,
+    definitions,
+    holding,
+    read_pairs_file,
+    read_search,
+    sample,
+)
 from contrastok.eval.start import start, training_texts
 from contrastok.eval_config import RetrievalConfig
 
 FIGURES = ("mrr@10", "acc@1")
+ALL, LEAK_FREE, WITHOUT = "all", "leak-free", "without a new token"
+"""Groups of queries. Of the last neither the query nor its relevant passages hold a new token: passages that compete
+are all that can have changed for them."""
+EMPTY = {
+    LEAK_FREE: "every passage holds a training text, so no query is leak-free",
+    WITHOUT: "no query without a new token is asked, so harm to such queries is not measured",
+}
 AT_ONCE = 512
 """Queries compared with all passages at once."""
 
@@ -39,8 +54,8 @@ def retrieval(config: RetrievalConfig) -> dict[str, Any]:
         config: the options.
 
     Returns:
-        What `--json` writes: "groups" (all queries; with --pairs also the leak-free ones) with figures of each view,
-        and how many queries and passages there were.
+        What `--json` writes: "groups" ("all" that are asked, "without a new token", with --pairs also "leak-free")
+        with figures of each view, and how many queries and passages there were and how many are asked.
 
     Raises:
         ContrastokError: for every problem that the user can mend.
@@ -49,32 +64,57 @@ def retrieval(config: RetrievalConfig) -> dict[str, Any]:
     checkpoint, console = start(config, files)
     search = read(config, checkpoint)
     concerned = _concerned(checkpoint, search)
+    asked, groups = choose(search, concerned, config)
     counts = {
         "what": search.what,
         "note": search.note,
         "queries": len(search.queries),
         "passages": len(search.passages),
         "queries_with_new_token": len(concerned),
+        "asked": len(groups[ALL]),
+        "asked_without_new_token": len(groups[WITHOUT]),
+        "among": len(asked.passages),
     }
     _print_counts(counts, console)
-    asked = search.only(concerned) if config.only_new_tokens else search
-    if not asked.queries:
-        raise InputError(
-            "no query and no relevant passage holds a new token, so nothing can have changed",
-            where=search.what,
-            hint="give text that holds the new words; --no-only-new-tokens asks the queries all the same",
-        )
-    asked = sample(asked, config.limit, config.seed)
     if config.dry_run:
         summary: dict[str, Any] = {"dry_run": True, **counts}
     else:
-        groups = {"all": list(range(len(asked.queries)))}
         if config.pairs is not None:
-            groups["leak-free"] = leak_free(asked, checkpoint, config.pairs)
+            groups[LEAK_FREE] = leak_free(asked, groups[ALL], checkpoint, config.pairs)
         summary = rounded({**counts, **measure_retrieval(checkpoint, asked, groups, config.seed, console)})
         _print(summary, console)
     emit_json(summary, config.json)
     return summary
+
+
+def choose(
+    search: Search, concerned: Sequence[int], config: RetrievalConfig
+) -> tuple[Search, dict[str, Sequence[int]]]:
+    """What is asked, and the positions of the queries of each group.
+
+    Args:
+        search: all there is.
+        concerned: positions of the queries that hold a new token, or have a relevant passage that does.
+        config: says which are asked. Where the others are not asked for, they are asked as far as that costs nothing
+            but their own encoding: passages with a new token compete for them, too.
+
+    Raises:
+        InputError: no query is concerned.
+    """
+    asked = search.only(concerned) if config.only_new_tokens else search
+    if not asked.queries:
+        raise InputError(
+            "no query and no relevant passage holds a new token",
+            where=search.what,
+            hint="give text that holds the new words; --no-only-new-tokens asks the queries all the same, which can "
+            "change only where another passage holds a new token",
+        )
+    asked = sample(asked, config.limit, config.seed)
+    count, told = len(asked.queries), {search.queries[q] for q in concerned}
+    if config.only_new_tokens:
+        asked = asked.and_queries(bystanders(search, asked.passages, set(concerned), config.limit, config.seed))
+    without = [q for q, text in enumerate(asked.queries) if text not in told]
+    return asked, {ALL: range(count), WITHOUT: without}
 
 
 def read(config: RetrievalConfig, checkpoint: Checkpoint) -> Search:
@@ -86,11 +126,11 @@ def read(config: RetrievalConfig, checkpoint: Checkpoint) -> Search:
     return definitions(checkpoint.manifest["tokens"])
 
 
-def leak_free(search: Search, checkpoint: Checkpoint, pairs: Path) -> list[int]:
-    """The queries none of whose passages holds a text that the rows were trained with."""
+def leak_free(search: Search, queries: Sequence[int], checkpoint: Checkpoint, pairs: Path) -> list[int]:
+    """Those of the queries none of whose passages holds a text that the rows were trained with."""
     texts = [text for own in training_texts(checkpoint, pairs).values() for text in own]
     leaked = holding(search.passages, texts)
-    return [q for q, relevant in enumerate(search.relevant) if not any(leaked[p] for p in relevant)]
+    return [q for q in queries if not any(leaked[p] for p in search.relevant[q])]
 
 
 def measure_retrieval(
@@ -115,8 +155,6 @@ def measure_retrieval(
             new = [_renewed(checkpoint, vectors, found) for vectors, found in zip(old, ids, strict=True)]
         ranks[name] = first_ranks(new[0], new[1], search.relevant)
     return {
-        "asked": len(search.queries),
-        "among": len(search.passages),
         "filled": filled,
         "seed": seed,
         "groups": {
@@ -157,7 +195,7 @@ def _encoded(checkpoint: Checkpoint, texts: Sequence[str]) -> dict[int, list[int
 
 
 def _renewed(checkpoint: Checkpoint, vectors: Array, ids: Mapping[int, list[int]]) -> Array:
-    """The vectors with those encoded anew that hold a new token; the others cannot have changed."""
+    """The vectors with those encoded anew that hold a new token; the others are the same to the bit."""
     renewed = vectors.copy()
     if ids:
         renewed[list(ids)] = encode_sequences(checkpoint.model, checkpoint.tokenizer, list(ids.values()))
@@ -189,7 +227,9 @@ def _figures(ranks: Mapping[str, npt.NDArray[np.int64]], seed: int) -> dict[str,
 def _print_counts(counts: Mapping[str, Any], console: Console) -> None:
     console.print(
         f"{escape(counts['what'])}: {counts['queries']:,} queries, {counts['passages']:,} passages; "
-        f"{counts['queries_with_new_token']:,} queries hold a new token, or a relevant passage does"
+        f"{counts['queries_with_new_token']:,} queries hold a new token, or a relevant passage does. "
+        f"Asked: {counts['asked']:,}, and {counts['asked_without_new_token']:,} without a new token, among "
+        f"{counts['among']:,} passages"
     )
     if counts["note"]:
         console.print(f"[yellow]note:[/] {escape(counts['note'])}")
@@ -201,7 +241,7 @@ def _print(summary: Mapping[str, Any], console: Console) -> None:
         if found["views"]:
             add_section(table, group, FIGURES, found["views"], found["differences"])
         else:
-            console.print(f"[yellow]note:[/] every passage holds a training text, so no query is {group}")
+            console.print(f"[yellow]note:[/] {EMPTY[group]}")
     console.print(table)
     for view, count in summary["filled"].items():
         console.print(f"{escape(view)}: {count:,} tokens without a definition have the mean of their pieces")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,10 @@ class Search:
             queries=tuple(self.queries[q] for q in queries),
             relevant=tuple(self.relevant[q] for q in queries),
         )
+
+    def and_queries(self, other: Search) -> Search:
+        """The search with the queries of another one among the same passages behind its own."""
+        return replace(self, queries=self.queries + other.queries, relevant=self.relevant + other.relevant)
 
 
 def definitions(tokens: Sequence[Mapping[str, Any]]) -> Search:
@@ -168,7 +173,7 @@ def _relevant(record: Record, where: str, problems: list[InputError]) -> list[st
 
 
 def holding(texts: Sequence[str], training: Sequence[str]) -> list[bool]:
-    """Whether each text holds one of the training texts of at least LEAST_WORDS words; case and white space aside."""
+    """Whether each text holds one of the training texts of at least LEAST_WORDS words, by `_plain`."""
     patterns = {_plain(text) for text in training if len(text.split()) >= LEAST_WORDS}
     if not patterns:
         return [False] * len(texts)
@@ -177,7 +182,9 @@ def holding(texts: Sequence[str], training: Sequence[str]) -> list[bool]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+    """A form that is the same for texts that differ by case, white space and how accents are encoded."""
+    folded = unicodedata.normalize("NFD", text).casefold()
+    return " ".join(unicodedata.normalize("NFC", folded).split())
 
 
 def sample(search: Search, limit: int, seed: int) -> Search:
@@ -195,4 +202,29 @@ def sample(search: Search, limit: int, seed: int) -> Search:
         queries=tuple(search.queries[q] for q in queries),
         passages=tuple(search.passages[p] for p in kept),
         relevant=tuple(tuple(places[p] for p in search.relevant[q]) for q in queries),
+    )
+
+
+def bystanders(search: Search, passages: Sequence[str], concerned: Collection[int], limit: int, seed: int) -> Search:
+    """Queries that new tokens do not concern, among passages that are encoded anyway.
+
+    Args:
+        search: all queries.
+        passages: those that compete. Queries with a relevant passage that is none of them are left out.
+        concerned: positions of the queries that are no bystanders.
+        limit: at most so many queries, drawn by seed; all when it is 0.
+        seed: draws them.
+    """
+    places = {text: at for at, text in enumerate(passages)}
+    found = [
+        q
+        for q, relevant in enumerate(search.relevant)
+        if q not in concerned and all(search.passages[p] in places for p in relevant)
+    ]
+    drawn = sorted(np.random.default_rng(seed).permutation(found)[: limit or None].tolist())
+    return replace(
+        search,
+        queries=tuple(search.queries[q] for q in drawn),
+        passages=tuple(passages),
+        relevant=tuple(tuple(places[search.passages[p]] for p in search.relevant[q]) for q in drawn),
     )

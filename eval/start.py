@@ -16,7 +16,7 @@ from contrastok.pairs import read_pairs
 
 
 def start(config: OfCheckpoint, inputs: Sequence[Path] = ()) -> tuple[Checkpoint, Console]:
-    """Check the options and load the checkpoint.
+    """Check the options and load the checkpoint; says so where its initial rows are not known.
 
     Args:
         config: the options.
@@ -31,7 +31,10 @@ def start(config: OfCheckpoint, inputs: Sequence[Path] = ()) -> tuple[Checkpoint
     folder = Path(str(config.model))
     if config.json is not None and str(config.json) != "-":
         check_output(config.json, config.overwrite, inputs=[folder, *inputs])
-    return load_checkpoint(folder), Console(config.quiet)
+    checkpoint, console = load_checkpoint(folder), Console(config.quiet)
+    if checkpoint.initial_rows is None:
+        console.print("[yellow]note:[/] the initial rows are not known, so nothing shows what training gained")
+    return checkpoint, console
 
 
 def training_texts(checkpoint: Checkpoint, pairs: Path | None) -> Mapping[str, tuple[str, ...]]:

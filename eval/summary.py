@@ -60,19 +60,15 @@ def _relations(data: ReportData) -> Iterator[Statement]:
             "what they were trained on. Use gen-pairs with --hold-out above 0.",
         )
         return
-    before, after = held["initial"]["mrr"], held["trained"]["mrr"]
-    figures = f"the mean reciprocal rank went from {before:.3f} (initial rows) to {after:.3f} (trained rows)"
     of = f"On the {count:,} related {_plural(count, 'word')} that training never saw"
-    tone, _ = _direction(held["change"])
-    yield Statement(
-        tone,
-        {
-            "good": f"Training helped. {of}, {figures}",
-            "plain": f"Training did not measurably improve the rows. {of}, {figures}",
-            "bad": f"Training made the rows worse. {of}, {figures}",
-        }[tone]
-        + f"; {_interval(held['change'])}.",
-    )
+    if data.initial_known:
+        yield _change(of, held)
+    else:
+        yield Statement(
+            "plain",
+            f"{of}, the mean reciprocal rank is {held['trained']['mrr']:.3f}. The initial rows are not known, so "
+            "nothing here shows what training gained over them.",
+        )
     if "split_word" in held:
         tone, verb = _direction(held["change_from_split_word"])
         yield Statement(
@@ -80,6 +76,19 @@ def _relations(data: ReportData) -> Iterator[Statement]:
             f"The untouched model, which splits the words, gets {held['split_word']['mrr']:.3f} "
             f"there: the new tokens are {verb} ({_interval(held['change_from_split_word'])}).",
         )
+
+
+def _change(of: str, held: Mapping[str, Mapping[str, float]]) -> Statement:
+    """What training brought; `of` begins the sentence."""
+    before, after = held["initial"]["mrr"], held["trained"]["mrr"]
+    figures = f"the mean reciprocal rank went from {before:.3f} (initial rows) to {after:.3f} (trained rows)"
+    tone, _ = _direction(held["change"])
+    found = {
+        "good": "Training helped.",
+        "plain": "Training did not measurably improve the rows.",
+        "bad": "Training made the rows worse.",
+    }
+    return Statement(tone, f"{found[tone]} {of}, {figures}; {_interval(held['change'])}.")
 
 
 def _direction(change: Mapping[str, float]) -> tuple[Literal["good", "bad", "plain"], str]:

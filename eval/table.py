@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contrastok.eval.charts import MAP_SPACE
-from contrastok.eval.data import Neighbor, ReportData, TokenReport
+from contrastok.eval.data import Neighbor, Ranks, ReportData, TokenReport
 from contrastok.eval.summary import headline, statements
 
 ROWS = 40
@@ -63,10 +63,15 @@ def _cells(token: TokenReport, predicted: bool) -> Sequence[Text | str]:
         Text(_words(hood.before), style="dim"),
         Text(_words(hood.after)),
         Text(basis.name if basis else "-"),
-        f"{basis.ranks.initial:,} -> {basis.ranks.trained:,}" if basis else "-",
+        _rank(basis.ranks) if basis else "-",
         *((sure,) if predicted else ()),
         f"{token.evidence.sentences:,}",
     )
+
+
+def _rank(ranks: Ranks) -> str:
+    before = "" if ranks.initial is None else f"{ranks.initial:,} -> "
+    return f"{before}{ranks.trained:,}"
 
 
 def _words(neighbors: Sequence[Neighbor]) -> str:

@@ -54,11 +54,12 @@ class Standing:
     def __str__(self) -> str:
         ranks = self.basis.ranks
         mark = "held-out " if self.basis.held_out else ""
-        before = "as before training" if ranks.initial == ranks.trained else f"{ranks.initial:,} before training"
+        before = "" if ranks.initial is None else f"{ranks.initial:,} before training; "
+        before = "as before training; " if ranks.initial == ranks.trained else before
         odds = f"{self.chance:.0%}" if self.chance >= 0.01 else "under 1%"
         return (
             f"{mark}{self.basis.name} ranks {ranks.trained:,} of {ranks.of:,} {self.basis.among} "
-            f"({before}; by chance {odds})"
+            f"({before}by chance {odds})"
         )
 
 

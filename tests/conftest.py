@@ -43,6 +43,13 @@ def shared_data() -> Path:
     return SHARED
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers a file stays on one of them, and so does all of tests/e2e: its files share what was made."""
+    for item in items:
+        file = item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group("e2e" if item.path.parent.name == "e2e" else file))
+
+
 def kitchen_lines() -> list[str]:
     return [
         line for file in sorted((KITCHEN / "corpus").glob("*.txt")) for line in file.read_text().splitlines() if line
@@ -144,8 +151,8 @@ def tiny_model(make_model: Callable[..., Path]) -> Path:
 @pytest.fixture
 def few_known_words_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny vocabulary is enough to learn a predictor from."""
-    from contrastok import predictor, prior
+    from contrastok import fit, predictor, prior
 
-    for module in (predictor, prior):
+    for module in (fit, predictor, prior):
         monkeypatch.setattr(module, "MIN_WORDS", 40)
-    monkeypatch.setattr(prior, "HELD_OUT", 20)
+    monkeypatch.setattr(fit, "HELD_OUT", 20)

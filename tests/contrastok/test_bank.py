@@ -7,6 +7,7 @@ import pytest
 
 from contrastok import bank
 from contrastok.bank import FrozenEncoder, collate, encode_sequences, special_frame
+from contrastok.candidates import candidates
 from contrastok.models import load_model
 
 
@@ -39,6 +40,21 @@ def test_cache_is_used_and_gives_the_same_bits(
     next(p for p in tmp_path.rglob("*.npy") if p != broken).write_bytes(b"")
     assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
     assert (FrozenEncoder(model, model.tokenizer, cache=False).encode(texts) == first).all()
+
+
+def test_all_who_ask_for_words_share_what_is_kept(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path))
+    model = load_model(str(tiny_model))
+    encoder, words = FrozenEncoder(model, model.tokenizer), candidates(model.tokenizer).ids
+    pad = model.tokenizer.pad_token_id
+    asked = [words[7], words[3], pad, words[7]]
+    few = FrozenEncoder(model, model.tokenizer, cache=False).encode_words(asked)
+    np.testing.assert_allclose(few, encoder.encode_ids([[i] for i in asked]), atol=1e-6)
+    encoder.encode_words(words[5:9])
+    monkeypatch.setattr(bank, "encode_sequences", None)
+    assert (encoder.encode_words(words)[[7, 3]] == few[:2]).all()
 
 
 def test_another_model_has_another_cache(make_model: object, tiny_model: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ import pytest
 import torch
 
 from contrastok import calibrate as module
-from contrastok.calibrate import calibrate, settings_in_order
+from contrastok.calibrate import calibrate
 from contrastok.candidates import candidates
+from contrastok.config import MOST_TRIALS
 from contrastok.console import Console
+from contrastok.fit import Predicted
 from contrastok.map_rows import MapSettings, WordBank, WordObjective, outputs_of
 from contrastok.models import fingerprint, input_embedding, load_model
 from contrastok.predictor import Predictor
-from contrastok.prior import Predicted, Prior
+from contrastok.prior import Prior
 
 QUIET = Console(quiet=True)
 HELD = 24
@@ -57,30 +60,41 @@ def rigged(predictor: Predictor, best: MapSettings, calls: list[tuple[MapSetting
     return place
 
 
-def test_settings_are_tried_once_each_and_the_built_in_ones_first() -> None:
-    found = list(settings_in_order())
-    assert found[0] == MapSettings()
-    assert len(set(found)) == len(found) == len(module.TEMPERATURES) * len(module.PRIOR_WEIGHTS)
-    assert {(s.temperature, s.prior_weight) for s in found[:3]} == {(0.05, 0.01), (0.05, 0.03), (0.03, 0.01)}
+def moved(*at: int) -> MapSettings:
+    """The built-in settings after some of the moves."""
+    return dataclasses.replace(MapSettings(), **dict(module.MOVES[k] for k in at))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("at", [0, 2, 4])
+@pytest.mark.parametrize("at", [None, 0, 2, 3])
 def test_the_settings_that_bring_most_back_are_chosen(
-    model: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, at: int
+    model: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, at: int | None
 ) -> None:
-    best, calls = list(settings_in_order())[at], []
+    """Once found, what is tried next are changes of them."""
+    best, calls = moved() if at is None else moved(at), []
     monkeypatch.setattr(module, "WORDS", 10)
     monkeypatch.setattr(module, "map_rows", rigged(predictor, best, calls))
     found = calibrate(model, model.tokenizer, predictor, 5, QUIET)
     assert found.settings == best
     assert [count for _, count in calls] == [10] * 5 + [HELD]
-    assert [settings for settings, _ in calls] == [*list(settings_in_order())[:5], best]
+    expected = [moved(*(() if at is None or k <= at else (at,)), *(() if k < 0 else (k,))) for k in range(-1, 4)]
+    assert [settings for settings, _ in calls] == [*expected, best]
     first, *tried = found.tried
     assert "temperature" not in first and 0 < first["row_mrr"] <= 1
-    assert [t["hit@1"] for t in tried] == [float(i == at) for i in range(5)]
-    assert tried[at]["row_mrr"] == tried[at]["output_mrr"] == tried[at]["median_rank"] == 1
+    assert [t["hit@1"] for t in tried] == [float(settings == best) for settings in expected]
+    chosen = tried[0 if at is None else at + 1]
+    assert chosen["row_mrr"] == chosen["output_mrr"] == chosen["median_rank"] == 1
     assert sum(part["words"] for part in found.reliability) == HELD
     assert all(part["landed"] == 1 and part["confidence"] > 0.9 for part in found.reliability)
+
+
+def test_every_setting_is_tried_and_no_more_than_there_are(
+    model: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[MapSettings, int]] = []
+    monkeypatch.setattr(module, "map_rows", rigged(predictor, moved(0), calls))
+    found = calibrate(model, model.tokenizer, predictor, MOST_TRIALS, QUIET)
+    assert len(found.tried) - 1 == len(calls) - 1 == len(module.MOVES) + 1 == MOST_TRIALS
+    assert {name for name, _ in module.MOVES} == {field.name for field in dataclasses.fields(MapSettings)}
 
 
 def test_without_trials_nothing_is_tried(model: Any, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +110,7 @@ def test_a_real_calibration_repeats_itself_and_leaves_the_model(model: Any, pred
     before = fingerprint(model)
     first, again = (calibrate(model, model.tokenizer, predictor, 2, QUIET) for _ in range(2))
     assert first == again and fingerprint(model) == before
-    assert len(first.tried) == 3 and first.settings in list(settings_in_order())[:2]
+    assert len(first.tried) == 3 and first.settings in (moved(), moved(0))
     assert first.tried[0]["row_mrr"] > 0.3
     best = max(first.tried[1:], key=lambda t: t["row_mrr"] + t["output_mrr"])
     assert (best["temperature"], best["prior_weight"]) == (first.settings.temperature, first.settings.prior_weight)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -175,13 +175,18 @@ def test_help_has_an_example_and_loads_nothing_heavy(command: str) -> None:
 
 
 def test_help_answers_in_half_a_second() -> None:
-    """The best of five: the machine may be busy, the imports are what is measured."""
+    """Of a processor, and the best of three: the machine may be busy, the imports are what is measured."""
+
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
     best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
+    for _ in range(3):
+        start = spent()
         subprocess.run([sys.executable, "-m", "contrastok", "--help"], capture_output=True, check=True)
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.5
+        best = min(best, spent() - start)
+    assert 0 < best < 0.5
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,9 @@ from contrastok import map_rows as stage
 from contrastok.bank import FrozenEncoder
 from contrastok.candidates import candidates
 from contrastok.console import Console
+from contrastok.fit import Predicted
 from contrastok.map_rows import MapSettings, WordBank, WordObjective, mahalanobis, map_rows, outputs_of
 from contrastok.models import fingerprint, input_embedding, load_model
-from contrastok.prior import Predicted
 
 QUIET, CPU = Console(quiet=True), torch.device("cpu")
 NEW = 7
@@ -162,3 +162,17 @@ def test_outputs_are_those_of_the_words_alone(
     table = input_embedding(model).weight.detach()
     found = outputs_of(model, model.tokenizer, table[list(candidates(model.tokenizer).ids[:40])])
     torch.testing.assert_close(found, words[1].outputs, rtol=1e-5, atol=1e-5)
+
+
+def test_noise_is_each_words_own_and_leaves_no_trace(model: Any, words: tuple[Predicted, WordBank]) -> None:
+    """The rows do not depend on which words are placed together, and without noise none is added."""
+    task = objective(words, steps=3, noise=0.5)
+    some = torch.tensor([4, 1])
+    assert torch.equal(task.noise(2, torch.arange(NEW))[some], task.noise(2, some))
+    assert not torch.equal(task.noise(1, some), task.noise(2, some))
+    assert float(task.noise(0, torch.arange(NEW)).std()) == pytest.approx(0.5 * task.unit, rel=0.2)
+    noisy = map_rows(model, model.tokenizer, task, QUIET)
+    assert torch.equal(noisy, map_rows(model, model.tokenizer, task, QUIET))
+    plain = map_rows(model, model.tokenizer, objective(words, steps=3), QUIET)
+    assert not torch.equal(noisy, plain)
+    assert (noisy - plain).abs().max() < 3 * 2 * 0.1 * task.unit  # three of Adam's steps each way, not the noise

@@ -14,9 +14,9 @@ from contrastok.bank import FrozenEncoder
 from contrastok.data_gen.known import known_words
 from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence
+from contrastok.fit import Predicted
 from contrastok.models import input_embedding, load_model
 from contrastok.predictor import Predictor, enough_known, make_predictor, teachers
-from contrastok.prior import Predicted
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 from tests.conftest import kitchen_lines
 

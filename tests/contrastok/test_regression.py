@@ -44,39 +44,29 @@ def test_ridge_solves_the_normal_equations(n: int, width: int, penalty: float) -
 
 
 @pytest.mark.parametrize(("n", "width"), SIZES)
-def test_residuals_are_those_of_refits_without_the_word(n: int, width: int) -> None:
+def test_words_left_out_are_predicted_by_ridges_without_them(
+    n: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regression, "CHUNK", 7)
     x, y, _ = problem(n, width)
-    residuals = Ridge(x, y, 2.0).residuals
+    found = Ridge(x, y, 2.0).left_out(torch.arange(n))
     for i in range(n):
-        refit = y[i].double() - x[i].double() @ ridge64(without(x, i), without(y, i), 2.0)
-        torch.testing.assert_close(residuals[i].double(), refit, rtol=1e-3, atol=1e-3)
+        refit = x[i].double() @ ridge64(without(x, i), without(y, i), 2.0)
+        torch.testing.assert_close(found[i].double(), refit, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.3, 1.0])
-def test_a_ridge_remembers_as_much_of_each_residual_as_asked(memory: float) -> None:
-    """Without memory the targets are what refits without the word predict for it."""
-    x, y, asked = problem(50, 20)
-    left_out = torch.stack([x[i].double() @ ridge64(without(x, i), without(y, i), 2.0) for i in range(50)])
-    targets = memory * y.double() + (1 - memory) * left_out
-    expected = asked.double() @ ridge64(x, targets, 2.0)
-    found = Ridge(x, y, 2.0).predict(asked, memory)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("memory", [0.0, 0.5, 1.0])
-def test_kernel_regression_with_and_without_memory(memory: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernel_regression_and_what_it_says_of_words_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(regression, "CHUNK", 3)
     z, y, asked = problem(40, 4)
     center = y.mean(0).double()
     fitted = Kernel(z, y, 0.5, 0.4)
-    left_out = []
-    for i in range(40):
+    expected = gauss64(asked, z, 0.5) @ kernel64(z, y.double() - center, 0.5, 0.4) + center
+    torch.testing.assert_close(fitted.predict(asked).double(), expected, rtol=1e-3, atol=1e-4)
+    rows = torch.tensor([3, 17, 39])
+    for i, told in zip(rows.tolist(), fitted.left_out(rows), strict=True):
         weights = kernel64(without(z, i), without(y, i).double() - center, 0.5, 0.4)
-        left_out.append(gauss64(z[i : i + 1], without(z, i), 0.5)[0] @ weights + center)
-        torch.testing.assert_close(fitted.residuals[i].double(), y[i].double() - left_out[-1], rtol=1e-3, atol=1e-4)
-    targets = memory * y.double() + (1 - memory) * torch.stack(left_out)
-    expected = gauss64(asked, z, 0.5) @ kernel64(z, targets - center, 0.5, 0.4) + center
-    torch.testing.assert_close(fitted.predict(asked, memory).double(), expected, rtol=1e-3, atol=1e-4)
+        refit = gauss64(z[i : i + 1], without(z, i), 0.5)[0] @ weights + center
+        torch.testing.assert_close(told.double(), refit, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("n", "d"), [(500, 6), (40, 40), (12, 30), (2, 5)])

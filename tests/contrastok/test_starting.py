@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from contrastok import bank
+from contrastok.candidates import candidates
 from contrastok.checkpoint import load_checkpoint
-from contrastok.config import GenPairsConfig, TrainConfig
+from contrastok.config import GenPairsConfig, ReportConfig, TrainConfig
 from contrastok.data_gen.pipeline import gen_pairs
 from contrastok.errors import ConfigError, InputError
+from contrastok.eval.report import report
 from contrastok.evidence import WordEvidence, read_evidence
 from contrastok.files import sha256_file
 from contrastok.initializers import initial_rows
+from contrastok.models import load_tokenizer
 from contrastok.starting import PLAIN, PREDICTOR, choose_init
 from contrastok.state import RunState
 from contrastok.trainer import train
@@ -115,6 +119,23 @@ def test_a_run_with_the_predictor_tells_what_it_rests_on(make: Callable[..., Tra
     assert any(point["words"] > 0 for point in manifest["training"]["curve"])
     checkpoint = load_checkpoint(config.out)  # type: ignore[arg-type]
     assert not np.array_equal(checkpoint.rows, checkpoint.initial_rows)
+
+
+def test_a_report_reads_the_vocabulary_that_training_encoded(
+    make: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make("model", epochs=0, calibrate=0)
+    train(config)
+    real, encoded = bank.encode_sequences, []
+
+    def counted(*args: Any) -> Any:
+        encoded.append(len(args[2]))
+        return real(*args)
+
+    monkeypatch.setattr(bank, "encode_sequences", counted)
+    summary = report(ReportConfig(model=config.out, quiet=True))
+    assert encoded and max(encoded) < 30 < len(candidates(load_tokenizer(config.model)).ids)
+    assert summary["tokens"] == 3
 
 
 def test_without_steps_the_rows_are_those_of_the_word_stage(make: Callable[..., TrainConfig]) -> None:

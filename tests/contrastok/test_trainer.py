@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoTokenizer
 
 from contrastok.checkpoint import load_checkpoint
+from contrastok.cli import main
 from contrastok.config import ApplyConfig, TrainConfig
 from contrastok.errors import ConfigError, ContrastokError, InputError, ModelError, OutputError
 from contrastok.export import apply
@@ -45,24 +47,18 @@ def test_the_loss_falls_and_rows_move(trained: tuple[TrainConfig, dict[str, Any]
 
 
 def test_stock_libraries_load_it_without_contrastok(
-    trained: tuple[TrainConfig, dict[str, Any]], tmp_path: Path
+    trained: tuple[TrainConfig, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Loading imports nothing of ours; tests/e2e does it in a process where none of it was ever there."""
     config, _ = trained
-    code = (
-        "import sys; sys.modules['contrastok'] = None\n"
-        "from sentence_transformers import SentenceTransformer\n"
-        "from transformers import AutoModel, AutoTokenizer\n"
-        f"path = {str(config.out)!r}\n"
-        "model, tokenizer = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)\n"
-        "ids = tokenizer('we bought zorblaxin at the market')['input_ids']\n"
-        "assert max(ids) < model.get_input_embeddings().weight.shape[0] == model.config.vocab_size\n"
-        "assert 'zorblaxin' in tokenizer.convert_ids_to_tokens(ids)\n"
-        "out = SentenceTransformer(path).encode(['we bought zorblaxin at the market'])\n"
-        "print(out.shape)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "(1, 32)" in done.stdout
+    path = str(config.out)
+    for name in ("contrastok", *(name for name in sys.modules if name.startswith("contrastok."))):
+        monkeypatch.setitem(sys.modules, name, None)
+    model, tokenizer = AutoModel.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    ids = tokenizer("we bought zorblaxin at the market")["input_ids"]
+    assert max(ids) < model.get_input_embeddings().weight.shape[0] == model.config.vocab_size
+    assert "zorblaxin" in tokenizer.convert_ids_to_tokens(ids)
+    assert SentenceTransformer(path, device="cpu").encode(["we bought zorblaxin at the market"]).shape == (1, 32)
 
 
 def test_texts_without_new_tokens_keep_their_bits(trained: tuple[TrainConfig, dict[str, Any]]) -> None:
@@ -101,7 +97,7 @@ def test_same_seed_same_bits_other_seed_other_bits(
     assert sha256_file(first.out / "new_rows.safetensors") != sha256_file(other.out / "new_rows.safetensors")
 
 
-def test_a_killed_run_resumes_to_the_same_bytes(make_config: Make) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(make_config: Make, capsys: pytest.CaptureFixture[str]) -> None:
     """SIGKILL in the middle of the steps; the same command then gives what an undisturbed run gives."""
     whole = make_config(epochs=40, checkpoint_every=1)
     killed = make_config(epochs=40, checkpoint_every=1)
@@ -113,14 +109,14 @@ def test_a_killed_run_resumes_to_the_same_bytes(make_config: Make) -> None:
     ]  # fmt: skip
     state = killed.out.with_name(f".{killed.out.name}.resume") / "state.safetensors"
     process = subprocess.Popen([sys.executable, "-m", "contrastok", *flags], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not state.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert state.exists() and not killed.out.exists()
-    done = subprocess.run([sys.executable, "-m", "contrastok", *flags], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "Resuming at step" in done.stderr, done.stderr
+    assert main(flags) == 0
+    assert "Resuming at step" in capsys.readouterr().err
     for name in ("model.safetensors", "new_rows.safetensors", "contrastok.json", "tokenizer.json"):
         assert sha256_file(killed.out / name) == sha256_file(whole.out / name), name
     assert not state.exists()
@@ -392,22 +388,18 @@ def test_collapse_is_measured() -> None:
     assert relative_move(rows * 1.5, rows).mean() == pytest.approx(0.5)
 
 
-def test_a_full_disk_leaves_nothing_behind(make_config: Make) -> None:
+def test_a_full_disk_leaves_nothing_behind(make_config: Make, capsys: pytest.CaptureFixture[str]) -> None:
     """A limit on file size stands in for a full disk: the checkpoint cannot be written, nothing stays."""
     config = make_config(epochs=0)
     assert config.out
-    code = (
-        "import resource, signal, sys\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "import contrastok.trainer\n"
-        "from contrastok.cli import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        f"sys.exit(main(['train', '--terms', {str(config.terms[0])!r}, '--pairs', {str(config.pairs)!r}, "
-        f"'--model', {config.model!r}, '--out', {str(config.out)!r}, '--epochs', '0', '--quiet']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ)
-    )
-    assert done.returncode == 2, done.stderr
-    assert "could not be written" in done.stderr and "Traceback" not in done.stderr
+    flags = ["train", "--terms", config.terms[0], "--pairs", config.pairs, "--model", config.model, "--out", config.out]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        code = main([*map(str, flags), "--epochs", "0", "--quiet"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert code == 2 and "could not be written" in capsys.readouterr().err
     assert list(config.out.parent.iterdir()) == []

@@ -95,14 +95,21 @@ def test_pieces_are_those_of_running_text() -> None:
     assert len(encode_plain(tokenizer, ["halloumi"])[0]) == 3
 
 
+@pytest.fixture(scope="module")
+def fingerprints(tokenizers_by_family: dict[str, Any]) -> dict[str, str]:
+    return {family: tokenizer_fingerprint(tokenizer) for family, tokenizer in tokenizers_by_family.items()}
+
+
 WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "M", "Zs")), min_size=1, max_size=12)
 
 
 @settings(max_examples=60, deadline=None)
 @given(words=st.lists(WORDS, min_size=1, max_size=5), text=st.text(max_size=60))
-def test_text_without_a_term_keeps_its_ids(tokenizers_by_family: dict[str, Any], words: list[str], text: str) -> None:
+def test_text_without_a_term_keeps_its_ids(
+    tokenizers_by_family: dict[str, Any], fingerprints: dict[str, str], words: list[str], text: str
+) -> None:
     """Whatever the terms are, text in which none stands as a whole word is tokenised as before."""
-    for tokenizer in tokenizers_by_family.values():
+    for family, tokenizer in tokenizers_by_family.items():
         plan = plan_vocabulary(tokenizer, words)
         extended = extend_tokenizer(tokenizer, plan)
         plain = normalise(tokenizer.backend_tokenizer, text).lower()
@@ -112,4 +119,4 @@ def test_text_without_a_term_keeps_its_ids(tokenizers_by_family: dict[str, Any],
         if not held and not symbols:
             assert before == after
         assert len(set(plan.ids)) == len(plan.tokens)
-        assert tokenizer_fingerprint(base_tokenizer(extended, manifest_of(plan))) == tokenizer_fingerprint(tokenizer)
+        assert tokenizer_fingerprint(base_tokenizer(extended, manifest_of(plan))) == fingerprints[family]

@@ -1,15 +1,27 @@
+"""The commands, and what they made of two domains.
+
+A start of the installed command imports torch and the Hugging Face libraries anew, which takes ten times as long as most of
+what is tested. So the chain of commands and what belongs to a process (exit codes, streams) go through `contrastok`, the
+rest through `here`.
+"""
+
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from contrastok.gate import control_sentences
+from contrastok.models import load_tokenizer, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 KITCHEN = ROOT / "examples" / "kitchen"
@@ -30,6 +42,25 @@ def contrastok() -> Run:
         assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def here() -> Run:
+    """Run a command as `contrastok` does, without a process of its own; an error that is not told fails the test."""
+    from contrastok.cli import main
+
+    def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        given: list[str] = [str(argument) for argument in arguments]
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                exit_code: object = main(given)
+            except SystemExit as stop:
+                exit_code = stop.code
+        assert exit_code == code, f"{given}\n{out.getvalue()}\n{err.getvalue()}"
+        return subprocess.CompletedProcess(given, code, out.getvalue(), err.getvalue())
 
     return run
 
@@ -75,14 +106,33 @@ def kitchen(contrastok: Run, tmp_path_factory: pytest.TempPathFactory) -> Outcom
 
 
 @pytest.fixture(scope="session")
-def disease(contrastok: Run, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """220 disease names as a word list, what the Disease Ontology's OBO file says of them, and MedQuAD's text."""
+def disease(here: Run, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """120 disease names as a word list, what the Disease Ontology's OBO file says of them, and MedQuAD's text."""
     folder = tmp_path_factory.mktemp("disease")
     ontology = shared_data / "disease_ontology"
     words = [json.loads(line)["word"] for line in (ontology / "disease_terms.jsonl").read_text().splitlines()]
-    (folder / "words.txt").write_text("\n".join(words[:220]) + "\n")
+    (folder / "words.txt").write_text("\n".join(words[:120]) + "\n")
     corpus = shared_data / "medquad" / "medquad.jsonl.gz"
     gen = ["--glossary", ontology / "doid-2016-09-01.obo", "--corpus", corpus, "--text-field", "answer"]
-    gen += ["--hold-out", 0.5, "--max-sentences", 8, "--known-sentences", 1]
+    gen += ["--hold-out", 0.5, "--max-sentences", 5, "--known-sentences", 1]
     # The kitchen learns from known words; here that would take minutes, and another initialiser is worth a look too.
-    return run_all(contrastok, folder, gen, ["--epochs", 1, "--init", "charlen_mean"], folder / "words.txt")
+    return run_all(here, folder, gen, ["--epochs", 1, "--init", "charlen_mean"], folder / "words.txt")
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """A function (checkpoint) -> folder with what `stock.py` wrote of it, in a process that cannot import contrastok."""
+    done: dict[Path, Path] = {}
+
+    def run(checkpoint: Path) -> Path:
+        if checkpoint not in done:
+            folder = tmp_path_factory.mktemp("stock")
+            sentences = [s for s in control_sentences(load_tokenizer("minilm")) if s.isascii()][:1000]
+            (folder / "sentences.txt").write_text("\n".join(sentences))
+            command = [sys.executable, str(Path(__file__).with_name("stock.py")), resolve("minilm"), str(checkpoint)]
+            ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            assert ended.returncode == 0, ended.stderr
+            done[checkpoint] = folder
+        return done[checkpoint]
+
+    return run

@@ -28,45 +28,43 @@ def write(path: Path, content: bytes | str) -> Path:
         ("", ["terms.jsonl", "no terms"]),
     ],
 )
-def test_broken_terms(contrastok: Run, tmp_path: Path, content: bytes | str, parts: list[str]) -> None:
+def test_broken_terms(here: Run, tmp_path: Path, content: bytes | str, parts: list[str]) -> None:
     terms = write(tmp_path / "terms.jsonl", content)
-    done = contrastok("gen-pairs", "--terms", terms, "--corpus", CORPUS, "--out", tmp_path / "out", code=2)
+    done = here("gen-pairs", "--terms", terms, "--corpus", CORPUS, "--out", tmp_path / "out", code=2)
     for part in parts:
         assert part in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["terms.jsonl"]
 
 
-def test_missing_files_name_the_closest(contrastok: Run, tmp_path: Path) -> None:
-    done = contrastok(
-        "gen-pairs", "--terms", KITCHEN / "term.jsonl", "--corpus", CORPUS, "--out", tmp_path / "out", code=2
-    )
+def test_missing_files_name_the_closest(here: Run, tmp_path: Path) -> None:
+    done = here("gen-pairs", "--terms", KITCHEN / "term.jsonl", "--corpus", CORPUS, "--out", tmp_path / "out", code=2)
     assert "terms.jsonl" in done.stderr
-    done = contrastok("gen-pairs", "--terms", TERMS, "--corpus", KITCHEN / "corpsu", "--out", tmp_path / "out", code=2)
+    done = here("gen-pairs", "--terms", TERMS, "--corpus", KITCHEN / "corpsu", "--out", tmp_path / "out", code=2)
     assert "corpus" in done.stderr
-    done = contrastok("train", "--terms", TERMS, "--pairs", tmp_path / "no", "--out", tmp_path / "out", code=2)
+    done = here("train", "--terms", TERMS, "--pairs", tmp_path / "no", "--out", tmp_path / "out", code=2)
     assert "no such file" in done.stderr
-    done = contrastok("report", "--model", tmp_path, "--out", tmp_path / "out.html", code=2)
+    done = here("report", "--model", tmp_path, "--out", tmp_path / "out.html", code=2)
     assert "no checkpoint" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", ["", "\n\n  \n"])
-def test_empty_corpus(contrastok: Run, tmp_path: Path, content: str) -> None:
+def test_empty_corpus(here: Run, tmp_path: Path, content: str) -> None:
     corpus = write(tmp_path / "corpus.txt", content)
-    done = contrastok("gen-pairs", "--terms", TERMS, "--corpus", corpus, "--out", tmp_path / "out", code=2)
+    done = here("gen-pairs", "--terms", TERMS, "--corpus", corpus, "--out", tmp_path / "out", code=2)
     assert "corpus" in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus.txt"]
 
 
-def test_corpus_in_the_wrong_encoding(contrastok: Run, tmp_path: Path) -> None:
+def test_corpus_in_the_wrong_encoding(here: Run, tmp_path: Path) -> None:
     corpus = write(tmp_path / "corpus.txt", b"The halloumi is fine.\nThe caf\xe9 has halloumi.\n")
-    done = contrastok("gen-pairs", "--terms", TERMS, "--corpus", corpus, "--out", tmp_path / "out", code=2)
+    done = here("gen-pairs", "--terms", TERMS, "--corpus", corpus, "--out", tmp_path / "out", code=2)
     assert "corpus.txt:2" in done.stderr and "UTF-8" in done.stderr and "iconv" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_pairs_of_another_models_tokenizer(contrastok: Run, kitchen: Outcome, tiny_model: Path, tmp_path: Path) -> None:
-    done = contrastok(
+def test_pairs_of_another_models_tokenizer(here: Run, kitchen: Outcome, tiny_model: Path, tmp_path: Path) -> None:
+    done = here(
         "train",
         "--terms",
         TERMS,
@@ -82,13 +80,13 @@ def test_pairs_of_another_models_tokenizer(contrastok: Run, kitchen: Outcome, ti
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_slow_tokenizer(contrastok: Run, tmp_path: Path) -> None:
+def test_a_slow_tokenizer(here: Run, tmp_path: Path) -> None:
     from transformers import CanineConfig, CanineModel, CanineTokenizer
 
     config = CanineConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
     CanineModel(config).save_pretrained(tmp_path / "canine")
     CanineTokenizer().save_pretrained(tmp_path / "canine")
-    done = contrastok(
+    done = here(
         "gen-pairs",
         "--terms",
         TERMS,
@@ -103,7 +101,7 @@ def test_a_slow_tokenizer(contrastok: Run, tmp_path: Path) -> None:
     assert "slow" in done.stderr and not (tmp_path / "out").exists()
 
 
-def test_existing_outputs_need_overwrite(contrastok: Run, kitchen: Outcome, tmp_path: Path) -> None:
+def test_existing_outputs_need_overwrite(here: Run, kitchen: Outcome, tmp_path: Path) -> None:
     kept = write(tmp_path / "kept", "precious")
     for command in (
         ["gen-pairs", "--terms", TERMS, "--corpus", CORPUS],
@@ -111,7 +109,7 @@ def test_existing_outputs_need_overwrite(contrastok: Run, kitchen: Outcome, tmp_
         ["report", "--model", kitchen.model],
         ["apply", kitchen.model / "new_rows.safetensors"],
     ):
-        done = contrastok(*command, "--out", kept, code=2)
+        done = here(*command, "--out", kept, code=2)
         assert "--overwrite" in done.stderr and kept.read_text() == "precious"
 
 

@@ -10,9 +10,10 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+import torch
 
 from contrastok.attach import attach, detach
 from contrastok.bank import FrozenEncoder
@@ -29,16 +30,22 @@ from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 from .conftest import KITCHEN, Outcome
 
 
-@pytest.fixture
+@contextmanager
 def busy_machine() -> Iterator[None]:
+    """Two threads for torch, whatever the run of the tests gives it, and two processes that want them too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
     workers = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
-    yield
-    for worker in workers:
-        worker.kill()
-        worker.wait()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+        torch.set_num_threads(threads)
 
 
-def test_training_gives_the_same_bits_on_a_busy_machine(kitchen: Outcome, busy_machine: None) -> None:
+def test_training_gives_the_same_bits_on_a_busy_machine(kitchen: Outcome) -> None:
     config = TrainConfig(
         terms=(KITCHEN / "terms.jsonl",), pairs=kitchen.folder / "pairs", out=Path("never-written"), device="cpu"
     )
@@ -49,11 +56,12 @@ def test_training_gives_the_same_bits_on_a_busy_machine(kitchen: Outcome, busy_m
     data = build_training_set(pairs, plan, extended, FrozenEncoder(model, model.tokenizer), 256)
     initial = initial_rows("charlen_mean", init_context(model, plan))
     hashes = []
-    for _ in range(5):
-        overlay = attach(model, plan, initial)
-        loop = Loop(model, overlay, data, extended, config, make_accelerator(config), None, Console(quiet=True))
-        for step in range(3):
-            loop._step(step)
-        hashes.append(hashlib.sha256(overlay.rows.detach().numpy().tobytes()).hexdigest())
-        detach(model)
+    with busy_machine():
+        for _ in range(5):
+            overlay = attach(model, plan, initial)
+            loop = Loop(model, overlay, data, extended, config, make_accelerator(config), None, Console(quiet=True))
+            for step in range(3):
+                loop._step(step)
+            hashes.append(hashlib.sha256(overlay.rows.detach().numpy().tobytes()).hexdigest())
+            detach(model)
     assert len(set(hashes)) == 1

@@ -9,9 +9,9 @@ from typing import Any
 from .conftest import KITCHEN, Outcome, Run
 
 
-def _json(contrastok: Run, folder: Path, *arguments: object) -> dict[str, Any]:
+def _json(run: Run, folder: Path, *arguments: object) -> dict[str, Any]:
     file = folder / "out.json"
-    contrastok("eval", *arguments, "--json", file, "--overwrite")
+    run("eval", *arguments, "--json", file, "--overwrite")
     return json.loads(file.read_text())  # type: ignore[no-any-return]
 
 
@@ -26,12 +26,10 @@ def test_relatedness_of_held_out_relations(contrastok: Run, kitchen: Outcome, tm
     assert 0 < summary["answers"]["all"] <= held_out
 
 
-def test_relatedness_of_a_glossary_leaves_out_what_the_pairs_show(
-    contrastok: Run, kitchen: Outcome, tmp_path: Path
-) -> None:
+def test_relatedness_of_a_glossary_leaves_out_what_the_pairs_show(here: Run, kitchen: Outcome, tmp_path: Path) -> None:
     pairs, terms = kitchen.folder / "pairs", KITCHEN / "terms.jsonl"
     arguments = ("relatedness", "--model", kitchen.model, "--glossary", terms, "--pairs", pairs)
-    summary = _json(contrastok, tmp_path, *arguments)
+    summary = _json(here, tmp_path, *arguments)
     assert {"entries, encoded", "glossary, encoded"} <= summary["fields"].keys()
     assert summary["leaked"] and summary["answers"]["all"]
     for token in summary["per_token"]:
@@ -41,34 +39,34 @@ def test_relatedness_of_a_glossary_leaves_out_what_the_pairs_show(
             assert not (answer["leak_free"] and answer["name"] in shown)
 
 
-def test_retrieval_of_sentences_by_questions(contrastok: Run, kitchen: Outcome, tmp_path: Path) -> None:
+def test_retrieval_of_sentences_by_questions(here: Run, kitchen: Outcome, tmp_path: Path) -> None:
     terms = [json.loads(line) for line in (KITCHEN / "terms.jsonl").read_text().splitlines()]
     file = tmp_path / "qa.jsonl"
     rows = [{"question": f"what is {t['token']}?", "answer": t["definition"]} for t in terms]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ("--pairs-file", file, "--query-field", "question", "--passage-field", "answer")
     pairs = ("--pairs", kitchen.folder / "pairs")
-    summary = _json(contrastok, tmp_path, "retrieval", "--model", kitchen.model, *arguments, *pairs)
+    summary = _json(here, tmp_path, "retrieval", "--model", kitchen.model, *arguments, *pairs)
     assert summary["asked"] == 72 and summary["groups"]["leak-free"]["queries"] == 0
     views = summary["groups"]["all"]["views"]
     assert views["trained"]["mrr@10"] > views["initial"]["mrr@10"] > views["random"]["mrr@10"]
 
 
-def test_no_harm_to_real_text(contrastok: Run, kitchen: Outcome, shared_data: Path, tmp_path: Path) -> None:
+def test_no_harm_to_real_text(here: Run, kitchen: Outcome, shared_data: Path, tmp_path: Path) -> None:
     sts = shared_data / "stsb" / "stsb-en-test.csv"
     arguments = ("--texts", KITCHEN / "corpus", "--sts", sts)
-    summary = _json(contrastok, tmp_path, "no-harm", "--model", kitchen.model, *arguments)
+    summary = _json(here, tmp_path, "no-harm", "--model", kitchen.model, *arguments)
     assert summary["identical"] is True and summary["without_new_token"] and summary["with_new_token"]
     assert round(summary["sts"]["base"], 4) == 0.8203 and abs(summary["sts"]["result"] - 0.8203) < 0.001
     assert summary["sts"]["changed"] == 0
 
 
-def test_bad_input_of_the_evaluations(contrastok: Run, kitchen: Outcome, tmp_path: Path) -> None:
-    assert "no checkpoint" in contrastok("eval", "relatedness", "--model", tmp_path, code=2).stderr
-    assert "--texts is missing" in contrastok("eval", "no-harm", "--model", kitchen.model, code=2).stderr
+def test_bad_input_of_the_evaluations(here: Run, kitchen: Outcome, tmp_path: Path) -> None:
+    assert "no checkpoint" in here("eval", "relatedness", "--model", tmp_path, code=2).stderr
+    assert "--texts is missing" in here("eval", "no-harm", "--model", kitchen.model, code=2).stderr
     (tmp_path / "empty.jsonl").write_text("")
     arguments = ("--queries", tmp_path / "empty.jsonl", "--passages", tmp_path / "empty.jsonl")
-    done = contrastok("eval", "retrieval", "--model", kitchen.model, *arguments, code=2)
+    done = here("eval", "retrieval", "--model", kitchen.model, *arguments, code=2)
     assert "holds no query" in done.stderr
     arguments = ("--texts", KITCHEN / "corpus", "--base", KITCHEN)
-    assert "--base" in contrastok("eval", "no-harm", "--model", kitchen.model, *arguments, code=2).stderr
+    assert "--base" in here("eval", "no-harm", "--model", kitchen.model, *arguments, code=2).stderr

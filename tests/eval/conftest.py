@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ from contrastok.eval.data import (
     Neighborhood,
     Ranks,
     Relation,
-    Relearned,
     ReportData,
     TokenReport,
 )
 from contrastok.eval.relations import summarise
+from contrastok.eval.relearned import relearned
 from contrastok.export import base_facts, write_checkpoint
 from contrastok.models import input_embedding, load_model
 from contrastok.vocabulary import extend_tokenizer, pieces, plan_vocabulary
+from tests.conftest import ROOT
 
 EVIL = "<script>alert(1)</script>"
 EVIL_WORD = "</script><img src=x onerror=alert(2)>"
@@ -35,27 +36,25 @@ EVIL_WORD = "</script><img src=x onerror=alert(2)>"
 PRIOR: dict[str, Any] = {
     "fits": {
         "form+definition": {
-            "ridge_mrr": 0.5,
             "mrr": 0.55,
+            "left_out_mrr": 0.56,
+            "left_out_ridge_mrr": 0.51,
             "known_words": 3000,
-            "held_out": 600,
+            "held_out": 400,
             "ridge": 30.0,
-            "memory": 0.5,
             "mix": 1.0,
-            "width": 0.5,
         },
         "form": {
-            "ridge_mrr": 0.1,
             "mrr": 0.1,
+            "left_out_mrr": 0.11,
+            "left_out_ridge_mrr": 0.11,
             "known_words": 9000,
-            "held_out": 600,
+            "held_out": 400,
             "ridge": 10.0,
-            "memory": 1.0,
             "mix": 0.0,
-            "width": 0.5,
         },
     },
-    "settings": {"temperature": 0.05, "prior_weight": 0.03, "steps": 20, "rate": 0.1},
+    "settings": {"temperature": 0.05, "prior_weight": 0.03, "steps": 20, "rate": 0.1, "noise": 0.0},
     "calibration": [
         {"row_mrr": 0.55, "output_mrr": 0.4, "hit@1": 0.4, "hit@10": 0.8, "median_rank": 2.0},
         {
@@ -63,6 +62,7 @@ PRIOR: dict[str, Any] = {
             "prior_weight": 0.01,
             "steps": 20,
             "rate": 0.1,
+            "noise": 0.0,
             "row_mrr": 0.6,
             "output_mrr": 0.6,
             "hit@1": 0.45,
@@ -74,6 +74,7 @@ PRIOR: dict[str, Any] = {
             "prior_weight": 0.03,
             "steps": 20,
             "rate": 0.1,
+            "noise": 0.0,
             "row_mrr": 0.62,
             "output_mrr": 0.61,
             "hit@1": 0.47,
@@ -82,12 +83,17 @@ PRIOR: dict[str, Any] = {
         },
     ],
     "reliability": [
-        {"confidence": 0.31, "landed": 0.25, "words": 300},
-        {"confidence": 0.92, "landed": 0.95, "words": 300},
+        {"confidence": 0.31, "landed": 0.25, "words": 80},
+        {"confidence": 0.42, "landed": 0.4, "words": 80},
+        {"confidence": 0.61, "landed": 0.6, "words": 80},
+        {"confidence": 0.78, "landed": 0.8, "words": 80},
+        {"confidence": 0.92, "landed": 0.95, "words": 80},
     ],
     "confidence_within": 10,
 }
-"""What a manifest says of a predictor."""
+"""What a manifest says of a predictor; tests/eval/test_recovery.py holds it against what a run writes."""
+UNPLACED: dict[str, Any] = {**PRIOR, "settings": {**PRIOR["settings"], "steps": 0}}
+"""The same where calibration chose no word stage."""
 
 
 def _token(name: str, verdict: str, ranks: Ranks, confidence: float, leans_on: tuple[str, ...]) -> TokenReport:
@@ -120,7 +126,7 @@ def _token(name: str, verdict: str, ranks: Ranks, confidence: float, leans_on: t
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def data() -> ReportData:
     tokens = (
         _token(EVIL, "far", Ranks(50, 10, 30, 8), 0.4, ("definition",)),
@@ -159,15 +165,7 @@ def data() -> ReportData:
         init="predictor",
         versions={"torch": "2"},
         skipped=({"term": EVIL, "reason": EVIL_WORD},),
-        relearned=Relearned(
-            within=10,
-            words=600,
-            landed=0.6,
-            fits=PRIOR["fits"],
-            settings=PRIOR["settings"],
-            trials=tuple(PRIOR["calibration"]),
-            reliability=tuple(PRIOR["reliability"]),
-        ),
+        relearned=relearned(PRIOR),
     )
 
 
@@ -178,24 +176,43 @@ def unpredicted(data: ReportData) -> ReportData:
     return dataclasses.replace(data, per_token=tuple(tokens), relearned=None, init="charlen_mean")
 
 
+def documented(evaluation: str, what: str) -> set[str]:
+    """The views of which docs/evaluations.md says that an evaluation prints them for "row", "output" or "text"."""
+    section = (ROOT / "docs" / "evaluations.md").read_text(encoding="utf-8").split("\n## ")
+    table = next(text for text in section if text.startswith("Baselines")).split("\n\n")[1].splitlines()
+    head, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    column = head.index(evaluation)
+    printed = [line[0].replace("`", "").split(", ") for line in lines if what in line[column].split(", ")]
+    return {view for views in printed for view in views}
+
+
 COPIED = {"halloumi": "cheese", "kimchiq": "bread", "zzqorp": "water"}
 """New token -> the known word whose row it gets in a made-up checkpoint."""
 
 
 @pytest.fixture(scope="session")
 def make_checkpoint(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A function (family, mode="added", definitions=True) -> folder of a tiny checkpoint, each row copied from a word."""
+    """A function (family, mode="added", definitions=True, copied=COPIED, initial=True) -> folder of a tiny checkpoint.
 
-    def make(family: str = "wordpiece", mode: str = "added", definitions: bool = True) -> Path:
+    Each row is copied from a known word; without `initial` the initial rows are not known.
+    """
+
+    def make(
+        family: str = "wordpiece",
+        mode: str = "added",
+        definitions: bool = True,
+        copied: Mapping[str, str] = COPIED,
+        initial: bool = True,
+    ) -> Path:
         base, out = make_model(family), tmp_path_factory.mktemp("checkpoint") / "model"
         model = load_model(str(base))
         tokenizer = model.tokenizer
-        plan = plan_vocabulary(tokenizer, list(COPIED), mode)
+        plan = plan_vocabulary(tokenizer, list(copied), mode)
         table = input_embedding(model).weight
         words = candidates(tokenizer)
         places = words.positions()
-        rows = torch.stack([table[words.ids[places[COPIED[term]]]] for term in plan.terms])
-        initial = torch.stack([table[pieces(tokenizer, term)].mean(0) for term in plan.terms])
+        rows = torch.stack([table[words.ids[places[copied[term]]]] for term in plan.terms])
+        first = torch.stack([table[pieces(tokenizer, term)].mean(0) for term in plan.terms]) if initial else None
         tokens = [
             {
                 "token": term,
@@ -203,9 +220,9 @@ def make_checkpoint(make_model: Callable[..., Path], tmp_path_factory: pytest.Te
                 "ids": list(plan.ids_of(term)),
                 "forms": [term],
                 "pieces": [],
-                "definition": f"a kind of salt and {COPIED[term][:3]}q" if definitions or row else "",
+                "definition": f"a kind of salt and {copied[term][:3]}q" if definitions or row else "",
                 "relations": [
-                    {"name": COPIED[term], "kind": "synonym", "held_out": True},
+                    {"name": copied[term], "kind": "synonym", "held_out": True},
                     {"name": f"{term} of old", "kind": "synonym", "held_out": True},
                     {"name": "salt", "kind": "broader", "held_out": True},
                     {"name": "oil", "kind": "related", "held_out": False},
@@ -228,7 +245,7 @@ def make_checkpoint(make_model: Callable[..., Path], tmp_path_factory: pytest.Te
             "skipped": [],
         }
         out.mkdir()
-        write_checkpoint(out, model, extend_tokenizer(tokenizer, plan), plan, rows, initial, manifest)
+        write_checkpoint(out, model, extend_tokenizer(tokenizer, plan), plan, rows, first, manifest)
         return out
 
     return make

@@ -12,6 +12,9 @@ import pytest
 
 from contrastok.eval.data import ReportData
 from contrastok.eval.html import count, figure, render, share, signed
+from contrastok.eval.relearned import relearned
+
+from .conftest import UNPLACED
 
 
 class Page(HTMLParser):
@@ -35,12 +38,12 @@ class Page(HTMLParser):
             self.text.append(data)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(data: ReportData) -> Page:
     return Page(render(data))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own(data: ReportData) -> str:
     """The page without the bundle of Vega, which holds addresses that it never asks for."""
     return re.sub(r"<script nonce=\"\w+\">(?!\s*\"use strict\").*?</script>", "", render(data), flags=re.DOTALL)
@@ -100,15 +103,27 @@ def test_known_words_show_what_confidence_stands_on(data: ReportData) -> None:
     before, *tried = re.findall(r"<tr( class=\"strong\")?><th scope=\"row\">(.*?)</th>(.*?)</tr>", section)
     assert before[0] == "" and before[1] == "before: as predicted" and "<td>0.550</td><td>0.400</td>" in before[2]
     assert [bool(strong) for strong, *_ in tried] == [False, True]
-    assert tried[1][1] == "temperature 0.05, prior weight 0.03, steps 20, rate 0.1"
-    assert "<td>31%</td><td>25%</td><td>300</td>" in section and "<td>92%</td><td>95%</td><td>300</td>" in section
-    assert "3,000 known words, 600 kept out, recovered with MRR 0.550" in section
+    assert tried[1][1] == "temperature 0.05, prior weight 0.03, steps 20, rate 0.1, noise 0"
+    assert "<td>31%</td><td>25%</td><td>80</td>" in section and "<td>92%</td><td>95%</td><td>80</td>" in section
+    assert "3,000 known words, 400 kept out, recovered with MRR 0.550." in section
+    assert "MRR 0.560 (ridge alone 0.510)" in section
 
 
 def test_without_calibration_the_settings_are_told_all_the_same(data: ReportData) -> None:
     untried = dataclasses.replace(data.relearned, trials=data.relearned.trials[:1])
     text = render(dataclasses.replace(data, relearned=untried))
     assert "None was tried: the built-in ones were taken (temperature 0.05, prior weight 0.03" in text
+
+
+def test_where_no_word_stage_was_chosen_the_prediction_is_marked(data: ReportData) -> None:
+    section = re.search(
+        r'<section id="relearned">.*?</section>',
+        render(dataclasses.replace(data, relearned=relearned(UNPLACED))),
+        flags=re.DOTALL,
+    )[0]
+    marks = re.findall(r"<tr( class=\"strong\")?><th scope=\"row\">", section)
+    assert [bool(mark) for mark in marks] == [True, False, False]
+    assert "there was no word stage" in section and "steps 0" not in section
 
 
 def test_rows_of_other_initialisers_have_neither_column_nor_section(unpredicted: ReportData) -> None:

@@ -18,6 +18,8 @@ from contrastok.eval.sts import RatedPairs, read_sts, sts_spearman
 from contrastok.eval_config import NoHarmConfig
 from contrastok.models import transformer
 
+from .conftest import documented
+
 TEXTS = ["cheese and bread", "halloumi with salt", "a glass of water", "salt, oil and zzqorp", "bread"]
 
 
@@ -44,7 +46,7 @@ def test_text_without_a_new_token_is_the_same(
     assert summary["identical"] is True
     assert (summary["texts"], summary["without_new_token"], summary["with_new_token"]) == (5, 3, 2)
     assert summary["ids_changed"] == summary["embeddings_changed"] == 0 and not summary["changed_examples"]
-    assert {"random", "pieces mean", "gloss mean", "initial", "trained"} == set(summary["fidelity"]["views"])
+    assert set(summary["fidelity"]["views"]) == documented("no-harm", "text")
     trained = summary["fidelity"]["views"]["trained"]
     assert trained["p5"] <= trained["mean"] <= 1 and trained["units"] == 2
     assert summary["sts"]["pairs"] == 3 and summary["sts"]["sentences_with_new_token"] == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -18,8 +19,9 @@ from contrastok.cli import main
 from contrastok.console import Console
 from contrastok.data_gen.word_sentences import SentenceTable
 from contrastok.data_gen.wordnet import WordNet
-from contrastok.errors import InputError
-from contrastok.eval.recovery import MARKER, recovery
+from contrastok.errors import ContrastokError, InputError
+from contrastok.eval.recovery import MARKER, prepare, recovery
+from contrastok.eval.recovery_corpus import without_own_texts
 from contrastok.eval.recovery_figures import METRICS, Space, Standing, centred, recovery_figures, related_figures, stand
 from contrastok.eval.recovery_sample import attested, draw, draw_sample, eligible_words, sentence_table
 from contrastok.eval.start import training_texts
@@ -28,6 +30,8 @@ from contrastok.evidence import read_evidence
 from contrastok.models import input_embedding, load_model, load_tokenizer
 from contrastok.vocabulary import encode_plain, pieces
 from tests.conftest import KITCHEN
+
+from .conftest import PRIOR, documented
 
 WORDNET = Path(__file__).parents[1] / "data_gen" / "data" / "wordnet"
 QUIET = Console(quiet=True)
@@ -96,8 +100,8 @@ def test_every_figure_has_its_interval(run: tuple[Path, dict[str, Any]], words: 
             assert block["gain"][name] == pytest.approx(block["trained"][name] - block["initial"][name])
             low, high = block["gain"][f"{name}_interval"]
             assert low <= block["gain"][name] <= high
-    assert set(result["baselines"]) == {"random", "pieces mean", "gloss mean", "oracle"}
-    assert set(result["encoded"]["baselines"]) == {*result["baselines"], "split word", "encode(gloss)"}
+    for what, block in zip(("row", "output"), blocks, strict=True):
+        assert {*block["baselines"], "initial", "trained"} == documented("recovery", what)
 
 
 def test_the_true_row_finds_itself_first(run: tuple[Path, dict[str, Any]]) -> None:
@@ -141,6 +145,14 @@ def test_the_learned_row_does_not_know_the_gold_row(
     assert changed["trained"] != run[1]["trained"]  # the ranks are asked of the other gold rows
 
 
+def shape(prior: dict[str, Any]) -> dict[str, Any]:
+    """The names of everything that a manifest says of a predictor."""
+    first, *trials = prior["calibration"]
+    parts = {"fits": prior["fits"].values(), "trials": trials, "first": [first], "reliability": prior["reliability"]}
+    named = {name: {key for part in found for key in part} for name, found in parts.items()}
+    return {"": set(prior), "settings": set(prior["settings"]), **named}
+
+
 def test_the_predictor_does_not_know_the_gold_row(
     few_known_words_do: None,
     make: Callable[..., RecoveryConfig],
@@ -160,6 +172,7 @@ def test_the_predictor_does_not_know_the_gold_row(
     manifests = [load_checkpoint(work / "model").manifest for work in runs.values()]
     assert manifests[0]["init"] == "predictor" and len(manifests[0]["prior"]["calibration"]) == 4
     assert manifests[0]["prior"] == manifests[1]["prior"]
+    assert shape(manifests[0]["prior"]) == shape(PRIOR)
     assert all(0 < token["confidence"] < 1 for token in manifests[0]["tokens"])
     assert [t["confidence"] for t in manifests[0]["tokens"]] == [t["confidence"] for t in manifests[1]["tokens"]]
     assert found[0]["trained"] != found[1]["trained"]
@@ -186,6 +199,24 @@ def test_a_kept_folder_is_not_replaced_unasked(
     assert json.loads((run[0] / MARKER).read_text())["words"] == [word["token"] for word in run[1]["words"]]
     with pytest.raises(ValueError, match="exists already"):
         recovery(make(work=run[0]))
+
+
+@pytest.mark.parametrize("wrong", ["model", "corpus"])
+def test_a_run_that_ends_in_an_error_leaves_no_folder(
+    make: Callable[..., RecoveryConfig], tmp_path: Path, wrong: str
+) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n")
+    options: dict[str, Any] = {"model": {"model": str(tmp_path / "no")}, "corpus": {"corpus": (str(empty),)}}[wrong]
+    work = tmp_path / "work"
+    with pytest.raises(ContrastokError):
+        recovery(make(work=work, **options))
+    assert not work.exists()
+    work.mkdir()
+    (work / MARKER).write_text("{}")
+    with pytest.raises(ContrastokError):
+        recovery(make(work=work, overwrite=True, **options))
+    assert work.exists()  # what stood there before is the user's
 
 
 def test_related_words_that_training_saw_do_not_count(run: tuple[Path, dict[str, Any]], tiny_model: Path) -> None:
@@ -269,6 +300,32 @@ def test_sentences_of_fewer_words_and_of_own_synsets_do_not_count(tiny_model: Pa
     assert "cheese" not in attested(words, table, tokenizer, 3, QUIET)
     assert "cheese" not in attested(words, table, tokenizer, 2, QUIET, {own: {list(words).index("cheese")}})
     assert "with" in attested(words, table, tokenizer, 1, QUIET) and other in table.by_hash
+
+
+def test_what_wordnet_says_of_a_word_itself_is_no_sentence_of_it(
+    make: Callable[..., RecoveryConfig], tiny_model: Path, tmp_path: Path
+) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    given = {"corpus": (str(WORDNET),), "glossary": (WORDNET,), "text_field": "body"}
+    sampled = make(terms=(), sample=1, min_evidence=2, **given)
+    assert draw_sample(sampled, tokenizer, QUIET) == ["cheese"]
+    with pytest.raises(InputError, match="only 0 words of the vocabulary have 3 sentences"):
+        draw_sample(dataclasses.replace(sampled, min_evidence=3), tokenizer, QUIET)
+    (tmp_path / "terms.txt").write_text("cheese\n")
+    prepare(make(terms=(tmp_path / "terms.txt",), **given), tmp_path / "work", QUIET)
+    evidence = next(word for word in read_evidence(tmp_path / "work" / "pairs") or () if word.token == "cheese")
+    assert "a town known for its cheese" in evidence.sentences and evidence.definition
+    assert not {"a slice of cheese", "they sell cheese; and bread"} & set(evidence.sentences)
+
+
+def test_other_sources_are_mined_as_they_are(tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    corpus = (str(KITCHEN / "corpus"), str(WORDNET), "some/dataset")
+    found = without_own_texts(corpus, ["Cheese", "bread"], tokenizer, tmp_path, "text")
+    assert (found[0], found[2]) == (corpus[0], corpus[2])
+    kept = [json.loads(line)["text"] for line in Path(found[1]).read_text().splitlines()]
+    every = [text for synset in WordNet(WORDNET).synsets() for text in synset.texts]
+    assert [text for text in every if text not in kept] == ["a slice of cheese", "they sell cheese; and bread"]
 
 
 def test_wordnet_chooses_nouns(tiny_model: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from contrastok.eval.relearned import leans_on, relearned
 from contrastok.prior import REQUIRED
 
-from .conftest import PRIOR
+from .conftest import PRIOR, UNPLACED
 
 
 def _token(definition: str = "", sentences: int = 0) -> dict[str, Any]:
@@ -25,6 +25,12 @@ def test_the_chosen_trial_is_the_one_with_its_settings() -> None:
     found = relearned(PRIOR)
     assert found is not None
     assert [found.chosen(trial) for trial in found.trials] == [False, False, True]
+
+
+def test_without_a_word_stage_the_prediction_is_what_was_chosen() -> None:
+    found = relearned(UNPLACED)
+    assert found is not None and not found.word_stage
+    assert [found.chosen(trial) for trial in found.trials] == [True, False, False]
 
 
 def test_without_a_prior_there_is_nothing() -> None:

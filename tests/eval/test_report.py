@@ -9,15 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from contrastok.candidates import candidates
 from contrastok.config import ReportConfig
 from contrastok.errors import InputError, OutputError
 from contrastok.eval.report import report
-from contrastok.export import base_facts, write_checkpoint
-from contrastok.models import input_embedding, load_model
-from contrastok.vocabulary import extend_tokenizer, pieces, plan_vocabulary
 
 from .conftest import PRIOR
 
@@ -25,53 +20,9 @@ COPIED = {"halloumi": "cheese", "kimchiq": "bread", "<b>zzq": "water"}
 """New token -> the known word whose row it gets."""
 
 
-def _checkpoint(base: Path, out: Path) -> Path:
-    model = load_model(str(base))
-    tokenizer = model.tokenizer
-    plan = plan_vocabulary(tokenizer, list(COPIED))
-    extended = extend_tokenizer(tokenizer, plan)
-    words = candidates(tokenizer)
-    table = input_embedding(model).weight
-    places = words.positions()
-    rows = torch.stack([table[words.ids[places[COPIED[term]]]] for term in plan.terms])
-    initial = torch.stack([table[pieces(tokenizer, term)].mean(0) for term in plan.terms])
-    tokens = [
-        {
-            "token": term,
-            "row": row,
-            "ids": list(plan.ids_of(term)),
-            "forms": [term],
-            "pieces": [],
-            "definition": f"a kind of {COPIED[term]}",
-            "relations": [
-                {"name": COPIED[term], "kind": "broader", "held_out": True},
-                {"name": f"{term} of old", "kind": "synonym", "held_out": False},
-            ],
-            "evidence": {"sentences": row, "pairs": {}, "negatives": 0, "examples": []},
-            "move": 0.5,
-        }
-        for row, term in enumerate(plan.terms)
-    ]
-    manifest = {
-        "format": 1,
-        "contrastok": "0",
-        "base_model": base_facts(model, str(base), plan),
-        "tokens": tokens,
-        "tokenizer": {"family": plan.family, "mode": plan.mode, "edits": dict(plan.edits), "gate": {"checks": []}},
-        "init": "subtoken_mean",
-        "training": {"options": {}, "steps": 0, "pairs": 0, "curve": []},
-        "seed": 0,
-        "versions": {},
-        "skipped": [],
-    }
-    out.mkdir()
-    write_checkpoint(out, model, extended, plan, rows, initial, manifest)
-    return out
-
-
 @pytest.fixture(scope="module")
-def checkpoint(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _checkpoint(tiny_model, tmp_path_factory.mktemp("checkpoint") / "model")
+def checkpoint(make_checkpoint: Callable[..., Path]) -> Path:
+    return make_checkpoint(copied=COPIED)
 
 
 def _by_token(summary: dict[str, Any]) -> dict[str, Any]:
@@ -79,16 +30,15 @@ def _by_token(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("family", ["wordpiece", "byte-bpe", "unigram"])
-def test_a_copied_row_lands_on_its_original(family: str, make_model: Callable[..., Path], tmp_path: Path) -> None:
-    model = _checkpoint(make_model(family), tmp_path / "model")
-    summary = report(ReportConfig(model=model, neighbors=4, quiet=True))
+def test_a_copied_row_lands_on_its_original(family: str, make_checkpoint: Callable[..., Path]) -> None:
+    summary = report(ReportConfig(model=make_checkpoint(family, copied=COPIED), neighbors=4, quiet=True))
     for term, word in COPIED.items():
         token = _by_token(summary)[term]
         for hood in token["neighbors"]:
             assert hood["after"][0] == {"word": word, "cosine": 1.0}, hood["space"]
             assert len(hood["before"]) == len(hood["after"]) == 4
             assert {other["word"] for other in hood["others"]} == set(COPIED) - {term}
-        known, own_name = token["relations"]
+        known, own_name, *_ = token["relations"]
         assert known["vocabulary"]["trained"] == 1
         assert own_name["glossary"] is None
 
@@ -99,7 +49,7 @@ def test_the_summary_the_page_and_the_json_agree(checkpoint: Path, tmp_path: Pat
     assert json.loads(file.read_text()) == summary
     page = out.read_text()
     assert summary["tokens"] == sum(summary["verdicts"].values()) == 3
-    assert summary["relations"]["held_out"]["trained"]["count"] == 3
+    assert summary["relations"]["held_out"]["trained"]["count"] == 6
     assert set(summary["relations"]["held_out"]) >= {"initial", "trained", "split_word"}
     assert summary["index"].startswith("exact search over") and summary["index"] in page
     assert "&lt;b&gt;zzq" in page and "<b>zzq" not in page
@@ -127,6 +77,27 @@ def test_it_needs_no_base_model(checkpoint: Path, tmp_path: Path) -> None:
     assert there["per_token"] == here["per_token"]
 
 
+def test_without_initial_rows_nothing_is_told_of_a_gain(
+    make_checkpoint: Callable[..., Path], checkpoint: Path, tmp_path: Path
+) -> None:
+    unknown = make_checkpoint(copied=COPIED, initial=False)
+    summary = report(ReportConfig(model=unknown, out=tmp_path / "report.html", quiet=True))
+    for figures in (*summary["relations"].values(), *summary["vocabulary_relations"].values()):
+        assert "trained" in figures and "initial" not in figures and "change" not in figures
+    for token in summary["per_token"]:
+        assert token["norm_initial"] is None and token["move"] is None
+        assert all(r["glossary"]["initial"] is None for r in token["relations"] if r["glossary"])
+        assert not any(hood["before"] for hood in token["neighbors"])
+        assert "before training" not in token["reason"]
+    assert {point["when"] for point in summary["points"]} == {"vocabulary", "after"}
+    page = (tmp_path / "report.html").read_text()
+    assert "The initial rows are not known, so nothing here shows what training gained over them." in page
+    assert "Training " not in page and "→" not in page
+    known = report(ReportConfig(model=checkpoint, quiet=True))
+    assert known["relations"]["held_out"]["trained"] == summary["relations"]["held_out"]["trained"]
+    assert all(token["move"] > 0 for token in known["per_token"])
+
+
 def test_what_the_manifest_says_of_the_predictor_reaches_json_and_page(checkpoint: Path, tmp_path: Path) -> None:
     predicted = tmp_path / "predicted"
     shutil.copytree(checkpoint, predicted)
@@ -141,13 +112,13 @@ def test_what_the_manifest_says_of_the_predictor_reaches_json_and_page(checkpoin
         "kimchiq": (0.5, ["definition"]),
         "<b>zzq": (1.0, ["definition"]),
     }
-    assert summary["relearned"]["words"] == 600 and summary["relearned"]["landed"] == 0.6
+    assert summary["relearned"]["words"] == 400 and summary["relearned"]["landed"] == 0.6
     assert "Known words relearned" in (tmp_path / "report.html").read_text()
 
 
 def test_a_dry_run_counts_and_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
     summary = report(ReportConfig(model=checkpoint, out=tmp_path / "report.html", dry_run=True, quiet=True))
-    assert summary["tokens"] == 3 and summary["relations"] == 6 and summary["held_out_relations"] == 3
+    assert summary["tokens"] == 3 and summary["relations"] == 12 and summary["held_out_relations"] == 9
     assert summary["vocabulary_words"] > 10
     assert not list(tmp_path.iterdir())
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from hypothesis import strategies as st
 from contrastok.checkpoint import load_checkpoint
 from contrastok.errors import ConfigError, InputError
 from contrastok.eval.index import unit
-from contrastok.eval.retrieval import first_ranks, retrieval
-from contrastok.eval.retrieval_data import holding, read_pairs_file, read_search, sample
+from contrastok.eval.retrieval import WITHOUT, choose, first_ranks, retrieval
+from contrastok.eval.retrieval_data import Search, holding, read_pairs_file, read_search, sample
 from contrastok.eval_config import RetrievalConfig
+
+from .conftest import documented
 
 PASSAGES = ["cheese with salt", "bread and butter", "a glass of water", "hot oil in a pan", "nothing of that"]
 
@@ -59,11 +63,72 @@ def test_a_copied_row_searches_like_its_word(family: str, make_checkpoint: Calla
     assert summary["queries"] == 4 and summary["queries_with_new_token"] == summary["asked"] == 3
     views = summary["groups"]["all"]["views"]
     assert views["trained"]["acc@1"] == views["trained"]["mrr@10"] == 1
-    assert {"split word", "random", "pieces mean", "gloss mean", "initial", "trained"} == set(views)
+    assert set(views) == documented("retrieval", "text")
     change = summary["groups"]["all"]["differences"]["trained - split word"]
     assert change["mrr@10"] == pytest.approx(1 - views["split word"]["mrr@10"], abs=1e-3)
     everything = retrieval(RetrievalConfig(model=model, **_files(words, asked), only_new_tokens=False, quiet=True))
     assert everything["asked"] == 4
+
+
+def test_queries_without_a_new_token_show_the_harm_of_passages_that_compete(
+    make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    """halloumi has the row of cheese, so its passage comes nearer to a query for cheese than the split word was."""
+    model = make_checkpoint()
+    queries = [{"id": 0, "text": "halloumi", "relevant": ["new"]}, {"id": 1, "text": "cheese", "relevant": ["old"]}]
+    passages = [{"id": "new", "text": "halloumi"}, {"id": "old", "text": "cheese cheese"}, {"id": 3, "text": "oil"}]
+    files = {
+        "queries": _write(tmp_path / "q.jsonl", queries),
+        "passages": _write(tmp_path / "p.jsonl", passages),
+    }
+    summary = retrieval(RetrievalConfig(model=model, **files, quiet=True))
+    assert (summary["asked"], summary["asked_without_new_token"], summary["among"]) == (1, 1, 3)
+    harmed = summary["groups"][WITHOUT]
+    assert harmed["queries"] == 1 and summary["groups"]["all"]["queries"] == 1
+    assert harmed["views"]["split word"]["acc@1"] == 1 and harmed["views"]["trained"]["acc@1"] == 0
+    assert harmed["differences"]["trained - split word"]["acc@1"] == -1
+    assert set(harmed["views"]) == documented("retrieval", "text")
+    everything = retrieval(RetrievalConfig(model=model, **files, only_new_tokens=False, quiet=True))
+    assert everything["groups"]["all"]["queries"] == 2 and everything["groups"][WITHOUT] == harmed
+
+
+@given(st.sets(st.integers(0, 7), min_size=1), st.integers(0, 5), st.booleans(), st.integers(0, 5))
+def test_the_others_are_capped_and_cost_no_passage(concerned: set[int], limit: int, only: bool, seed: int) -> None:
+    relevant = [(q, q + 1) if q % 2 else (q,) for q in range(8)]
+    search = Search("x", tuple(f"q{q}" for q in range(8)), tuple(f"p{p}" for p in range(12)), tuple(relevant))
+    config = RetrievalConfig(limit=limit, seed=seed, only_new_tokens=only)
+    asked, groups = choose(search, sorted(concerned), config)
+    here = search.only(sorted(concerned)) if only else search
+    alone = sample(here, limit, seed)
+    assert asked.passages == alone.passages and asked.queries[: len(alone.queries)] == alone.queries
+    assert [asked.queries[q] for q in groups["all"]] == list(alone.queries)
+    numbers = [int(text[1:]) for text in asked.queries]
+    assert len(set(numbers)) == len(numbers)
+    assert groups[WITHOUT] == [at for at, q in enumerate(numbers) if q not in concerned]
+    for q, found in zip(numbers, asked.relevant, strict=True):
+        assert [asked.passages[p] for p in found] == [f"p{p}" for p in relevant[q]]
+    possible = [q for q in range(8) if q not in concerned and {f"p{p}" for p in relevant[q]} <= set(asked.passages)]
+    if only:
+        assert len(groups[WITHOUT]) == (min(limit, len(possible)) if limit else 8 - len(concerned))
+
+
+def test_a_dry_run_counts_what_would_be_asked(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    asked = [("halloumi with salt", [0]), ("kimchiq", [1]), ("bread", [1]), ("water", [2]), ("hot oil", [3])]
+    files = _files(tmp_path, asked)
+    config = RetrievalConfig(model=tiny_checkpoint, **files, limit=1, dry_run=True, quiet=True)
+    summary = retrieval(config)
+    assert (summary["queries"], summary["queries_with_new_token"], summary["passages"]) == (5, 2, 5)
+    assert (summary["asked"], summary["among"]) == (1, 2) and summary["asked_without_new_token"] <= 1
+    done = retrieval(dataclasses.replace(config, dry_run=False))
+    assert all(done[name] == value for name, value in summary.items() if name != "dry_run")
+
+
+def test_without_such_queries_it_says_so(
+    make_checkpoint: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = retrieval(RetrievalConfig(model=make_checkpoint()))
+    assert summary["groups"][WITHOUT] == {"queries": 0, "views": {}, "differences": {}}
+    assert "harm to such queries is not measured" in " ".join(capsys.readouterr().err.split())
 
 
 def test_text_without_a_new_token_is_refused_or_changes_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -142,10 +207,16 @@ def test_a_training_text_inside_a_passage_is_found() -> None:
     assert holding(texts, []) == [False] * 4
 
 
+@given(st.text(min_size=1))
+def test_a_leak_is_found_however_its_accents_are_encoded(odd: str) -> None:
+    sentence = f"Jalapeño and crème fraîche ΐ {odd} with salt"
+    spellings = [unicodedata.normalize(form, sentence) for form in ("NFC", "NFD")]
+    assert holding([f"so {text} it is" for text in spellings], spellings[:1]) == [True, True]
+    assert holding(spellings, spellings[1:]) == [True, True]
+
+
 @given(st.integers(0, 8), st.integers(0, 5))
 def test_a_sample_keeps_every_answer(limit: int, seed: int) -> None:
-    from contrastok.eval.retrieval_data import Search
-
     search = Search(
         "x", tuple(f"q{i}" for i in range(6)), tuple(f"p{i}" for i in range(20)), tuple((i, 2 * i) for i in range(6))
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,8 +9,11 @@ import pytest
 
 from contrastok.checkpoint import load_checkpoint
 from contrastok.errors import InputError, OutputError
+from contrastok.eval.no_harm import no_harm
+from contrastok.eval.relatedness import relatedness
+from contrastok.eval.retrieval import retrieval
 from contrastok.eval.start import start, training_texts
-from contrastok.eval_config import RelatednessConfig
+from contrastok.eval_config import NoHarmConfig, RelatednessConfig, RetrievalConfig
 from contrastok.files import sha256_file
 
 
@@ -50,3 +54,17 @@ def test_an_existing_summary_stays_unless_told_otherwise(tiny_checkpoint: Path, 
         start(RelatednessConfig(model=tiny_checkpoint, json=file, quiet=True))
     start(RelatednessConfig(model=tiny_checkpoint, json=file, overwrite=True, quiet=True))
     assert file.read_text() == "mine"
+
+
+def test_without_initial_rows_no_evaluation_tells_a_gain(
+    make_checkpoint: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, text = make_checkpoint(initial=False), tmp_path / "text.txt"
+    text.write_text("halloumi and bread\n")
+    related = relatedness(RelatednessConfig(model=model))["fields"]["glossary, encoded"]["kinds"]["all"]
+    found = retrieval(RetrievalConfig(model=model))["groups"]["all"]
+    fidelity = no_harm(NoHarmConfig(model=model, texts=(str(text),)))["fidelity"]
+    for printed in (related, found, fidelity):
+        assert "trained" in printed["views"] and "initial" not in printed["views"]
+        assert not any("initial" in label for label in printed["differences"])
+    assert capsys.readouterr().err.count("the initial rows are not known") == 3

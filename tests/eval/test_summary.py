@@ -50,7 +50,7 @@ def test_changed_weights_and_failed_checks_are_loud(data: ReportData) -> None:
 
 def test_confidence_is_said_as_a_number_of_tokens(data: ReportData) -> None:
     told = " ".join(map(str, statements(data)))
-    assert "Of 600 words that the model knew before, hidden and placed anew in the same way, 60% came back" in told
+    assert "Of 400 words that the model knew before, hidden and placed anew in the same way, 60% came back" in told
     assert "expected of about 2 of 3." in told  # 0.4 + 0.9 + 0.2
     assert "1 definition was not used for the first rows" in told  # skyr's
     assert "predicted from spelling and names alone: skyr." in told

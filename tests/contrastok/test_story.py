@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from contrastok.config import TrainConfig
+from contrastok.map_rows import MapSettings
+from contrastok.story import _left_at
+from contrastok.trainer import train
+
+
+def test_a_term_without_a_pair_is_told_with_where_its_row_stays(
+    make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    terms = tmp_path / "terms.txt"
+    terms.write_text("zorblaxin\nflurbequil\n")
+    warnings = train(make_config(terms=(terms,), epochs=1, init="charlen_mean"))["warnings"]
+    assert "1 terms have no pair, so their rows stay as charlen_mean made them: flurbequil" in warnings
+
+
+def _guide(steps: int) -> Any:
+    return SimpleNamespace(calibration=SimpleNamespace(settings=MapSettings(steps=steps)))
+
+
+@pytest.mark.parametrize(
+    ("guide", "said"), [(_guide(20), "where the word stage put them"), (_guide(0), "as predictor made them")]
+)
+def test_with_a_predictor_rows_stay_where_the_word_stage_put_them(guide: Any, said: str) -> None:
+    result: Any = SimpleNamespace(start=SimpleNamespace(init="predictor", guide=guide))
+    assert _left_at(result) == said
