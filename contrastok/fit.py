@@ -18,12 +18,14 @@ HELD_OUT = 400
 """Known words that no fit sees: they show how good it is, and choose what comes after it."""
 JUDGES = 1_500
 """Known words that choose the settings of a fit, each by what the fit says of it when it is left out."""
+FEW_JUDGES = 200
+"""With fewer words that have as many sentences as the new ones, all may judge."""
 RIDGES = (30.0, 100.0, 300.0)
 """Ridge penalties to choose from, for blocks of mean square 1."""
 KERNEL_WORDS = 8_000
 """Known words in the kernel regression: its matrix grows with the square."""
 KERNEL_WIDTH, KERNEL_PENALTY = 0.5, 0.8
-MIXES = (0.0, 0.5, 1.0)
+MIXES = (0.0, 0.25, 0.5, 1.0)
 """Weights of the kernel beside the ridge."""
 OPTIONAL = ("synonyms", "broader")
 KERNEL_BLOCKS = {
@@ -115,6 +117,8 @@ class Fit:
         known: the words.
         sources: what every word of this fit has, beside its form.
         seed: draws the words that are held out, and those that choose.
+        like: sentences that a word must have to choose: as many as the new words have, for what is little known needs
+            a stiffer map.
 
     Attributes:
         held_words, fitted: positions of the words held out and of those fitted on, int64 `[h]`, `[n]`.
@@ -124,7 +128,7 @@ class Fit:
         story: what was chosen, and the figures that chose it.
     """
 
-    def __init__(self, known: Known, sources: Sequence[str], seed: int) -> None:
+    def __init__(self, known: Known, sources: Sequence[str], seed: int, like: int = 0) -> None:
         self.known = known
         pool = np.flatnonzero(having(known.features.present, sources))
         self.mean, self.width = known.table.mean(0), known.table.shape[1]
@@ -137,7 +141,8 @@ class Fit:
         optional = [s for s in OPTIONAL if features.present[s].sum() >= MIN_WORDS // 5]
         self.design = Design(features, ("form", *sources), optional)
         near = np.linspace(0, len(fitted) - 1, min(len(fitted), KERNEL_WORDS)).astype(int)  # whom the kernel knows
-        chosen = np.sort(generator.permutation(len(near))[:JUDGES])
+        alike = np.flatnonzero(features.sentences[near] >= like)
+        chosen = np.sort(generator.permutation(alike if len(alike) >= FEW_JUDGES else len(near))[:JUDGES])
         gold = known.ids[fitted[near[chosen]]]
         best = self._choose_ridge(features, targets, near[chosen], gold)
         linear = self.ridge.left_out(torch.from_numpy(near[chosen]))

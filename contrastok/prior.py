@@ -71,7 +71,8 @@ def learn_prior(known: Known, new: Features, seed: int) -> Prior:
     by_size = sorted(groups.items(), key=lambda group: -len(group[1]))  # the first is the chief: most words stand on it
     told, held, held_words, stories = [], [], [], {}
     for sources, rows in by_size:
-        fit = Fit(known, sources, seed)
+        like = min(int(np.median(new.sentences[rows])), int(known.features.sentences.max()))
+        fit = Fit(known, sources, seed, like)
         if not told:
             chief_error, precision, mean = fit.error, fit.precision, fit.mean
         wider = fit.error / chief_error

@@ -18,7 +18,7 @@ from contrastok.data_gen.terms import Term
 from contrastok.data_gen.word_sentences import SentenceTable, WordSentences
 from contrastok.data_gen.wordnet import WordNet, is_database
 from contrastok.evidence import WordEvidence
-from contrastok.vocabulary import pieces
+from contrastok.hiding import pieces_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -82,11 +82,9 @@ def known_words(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
     An entry that no text leads to (one that was hidden, say) is none.
     """
     found = candidates(tokenizer)
-    return {
-        word: i
-        for i, word in zip(found.ids, found.words, strict=True)
-        if sum(map(str.isalpha, word)) >= 2 and pieces(tokenizer, word) == [i]
-    }
+    lettered = {i: word for i, word in zip(found.ids, found.words, strict=True) if sum(map(str.isalpha, word)) >= 2}
+    own = pieces_of(tokenizer, list(lettered.values()))
+    return {word: i for (i, word), ids in zip(lettered.items(), own, strict=True) if ids == (i,)}
 
 
 def known_evidence(

@@ -251,6 +251,23 @@ def test_words_that_lack_sources_get_the_covariance_of_such_words() -> None:
     assert found.held.scale[60:].mean() == pytest.approx(wider * found.held.scale[:60].mean(), rel=0.2)
 
 
+def test_words_that_are_known_as_well_as_the_new_ones_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the words have one sentence and rows that nothing explains: they have no say where there are others."""
+    asked: list[set[int]] = []
+    real = Fit._recovery
+    monkeypatch.setattr(Fit, "_recovery", lambda fit, said, gold: asked.append(set(gold)) or real(fit, said, gold))
+    monkeypatch.setattr(fit, "FEW_JUDGES", 50)
+    features, rows = words(400, linear, 0)
+    features = dataclasses.replace(features, sentences=np.repeat([1, 4], 200))
+    teachers = known(features, rows)
+    for like, most in ((0, 340), (4, 200), (5, 340)):
+        asked.clear()
+        found = Fit(teachers, ("definition", "sentences"), seed=0, like=like)
+        judges = asked[0]
+        assert len(judges) <= most and judges.isdisjoint(teachers.ids[found.held_words])
+        assert (judges <= set(teachers.ids[200:])) is (like == 4)
+
+
 def test_other_spellings_of_a_word_are_held_out_with_it() -> None:
     """With half of all words spelled twice, no spelling of a held-out word teaches."""
     features, rows = words(400, linear, 0)

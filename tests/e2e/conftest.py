@@ -100,9 +100,10 @@ def run_all(run: Run, folder: Path, gen: Sequence[object], train: Sequence[objec
 
 @pytest.fixture(scope="session")
 def kitchen(contrastok: Run, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """The sample domain through all commands on the real MiniLM, shortened to one epoch."""
+    """The sample domain through all commands on the real MiniLM, with fewer epochs and calibration trials."""
     folder = tmp_path_factory.mktemp("kitchen")
-    return run_all(contrastok, folder, ["--corpus", KITCHEN / "corpus"], ["--epochs", 1], KITCHEN / "terms.jsonl")
+    train = ["--epochs", 1, "--calibrate", 2]
+    return run_all(contrastok, folder, ["--corpus", KITCHEN / "corpus"], train, KITCHEN / "terms.jsonl")
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ def test_one_toml_file_runs_the_whole_job(contrastok: Run, here: Run, tmp_path: 
     (tmp_path / "run.toml").write_text(
         f'terms = "{tmp_path}/terms.jsonl"\nquiet = true\n'
         f'[gen-pairs]\ncorpus = "{KITCHEN}/corpus"\nout = "{tmp_path}/pairs"\nmax-sentences = 2\n'
-        f'[train]\npairs = "{tmp_path}/pairs"\nout = "{tmp_path}/model"\nepochs = 9\n'
+        f'[train]\npairs = "{tmp_path}/pairs"\nout = "{tmp_path}/model"\nepochs = 9\ninit = "charlen_mean"\n'
         f'[report]\nmodel = "{tmp_path}/model"\n'
     )
     here("gen-pairs", "--config", tmp_path / "run.toml")
