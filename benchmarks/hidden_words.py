@@ -28,6 +28,8 @@ from contrastok.models import load_tokenizer
 
 LEAST = 8
 """Sentences that a drawn word has."""
+MOST = 12
+"""Sentences of a drawn word that gen-pairs makes pairs of: a user's word has seldom more, and time grows with them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ def hidden_words(source: str, model: str, words: int, seeds: Sequence[int], cons
         work = Path(temporary)
         drawn = SOURCES[source](folder, work, model, words, seeds)
         (work / "words.txt").write_text("\n".join(sorted(set().union(*drawn.values()))) + "\n", encoding="utf-8")
+        (work / "run.toml").write_text(f"[gen-pairs]\nmax-sentences = {MOST}\n", encoding="utf-8")
         config = RecoveryConfig(
+            config=work / "run.toml",
             model=model,
             terms=(work / "words.txt",),
             corpus=(str(work / "corpus.jsonl"),),

@@ -12,13 +12,13 @@ method for each seed's own words; then the confidence that the default gave, aga
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.hidden_words import SOURCES, hidden_words
+from benchmarks.hidden_words import MOST, SOURCES, hidden_words
 from benchmarks.markdown import cell, table
 from contrastok.calibrate import reliability
 from contrastok.checkpoint import load_checkpoint
@@ -37,6 +37,7 @@ SAID = (0.7, 0.9)
 """Words with a confidence between these are told apart: about 80 % of them should have landed."""
 
 DEFAULT = "train, as it is"
+START = "initial row: {}"
 OBJECTIVES: dict[str, dict[str, Any]] = {
     DEFAULT: {},
     "predictor, word stage alone": {"epochs": 0},
@@ -46,26 +47,27 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "charlen_mean, self-distillation alone": {"init": "charlen_mean", "contrast_weight": 0.0},
 }
 """What is trained: options of train."""
+METHODS = OBJECTIVES | {START.format(name): {"init": name, "epochs": 0} for name in INITIALIZERS if name != "predictor"}
+"""All that is compared, the default first."""
 
 Result = dict[str, Any]
 
 
 def run(
     source: str, model: str, words: int, seeds: Sequence[int], console: Console
-) -> tuple[dict[int, list[str]], dict[str, Result]]:
-    """Every method on the words of all seeds.
+) -> Iterator[tuple[dict[int, list[str]], dict[str, Result]]]:
+    """Every method on the words of all seeds, one after another.
 
-    Returns:
-        the words of each seed, and by method what `contrastok eval recovery` writes as JSON.
+    Yields:
+        after each method the words of each seed, and by method what `contrastok eval recovery` writes as JSON.
     """
-    methods = {f"initial row: {name}": {"init": name, "epochs": 0} for name in INITIALIZERS if name != "predictor"}
-    results = {}
+    results: dict[str, Result] = {}
     with hidden_words(source, model, words, seeds, console) as lesson:
-        for name, chosen in (methods | OBJECTIVES).items():
+        for name, chosen in METHODS.items():
             console.print(f"[bold]{name}[/]")
             train(train_config(lesson.config, lesson.work, **chosen))
             results[name] = measure(load_checkpoint(lesson.work / "model"), lesson.prepared, 0, console)
-    return lesson.drawn, results
+            yield lesson.drawn, results
 
 
 def standings(result: Result, words: Sequence[str], space: str) -> dict[str, Standing]:
@@ -84,7 +86,8 @@ def lines_of(drawn: Mapping[int, Sequence[str]], results: Mapping[str, Result]) 
     """One line for each baseline, initialiser and objective over all words, each once, and the default by seed."""
     everything = list(dict.fromkeys(word for words in drawn.values() for word in words))
     lines: dict[str, dict[str, Any]] = {}
-    for method, result in results.items():
+    for method in sorted(results, key=lambda name: name in OBJECTIVES):  # initial rows before what is made of them
+        result = results[method]
         figures, related = _figures(result, everything)
         for view in figures["encoded"]["baselines"]:  # the same for every method
             lines.setdefault(view, _line(view, view, figures, related))
@@ -181,21 +184,22 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
     console = Console(arguments.quiet)
-    drawn, results = run(arguments.source, arguments.model, arguments.words, arguments.seeds, console)
-    lines, trained = lines_of(drawn, results), results[DEFAULT]
-    confidence, landed = told_and_landed(trained)
+    for drawn, results in run(arguments.source, arguments.model, arguments.words, arguments.seeds, console):
+        lines, trained = lines_of(drawn, results), results[DEFAULT]
+        confidence, landed = told_and_landed(trained)
+        told = list(reliability(confidence, landed)) if len(confidence) else []
+        facts = {"source": arguments.source, "seeds": arguments.seeds, "versions": versions(), "table": lines}
+        if arguments.out:  # anew after each method: what is done is not lost
+            with atomic_file(arguments.out) as partial:
+                partial.write_text(to_json({**facts, "words": trained["words"], "reliability": told}), encoding="utf-8")
     print(f"{arguments.source}, {arguments.words} words, seeds {', '.join(map(str, arguments.seeds))}\n")
     print(markdown(lines))
     print(
-        f"\nThe seeds draw the words. All {len(trained['words']):,} are hidden at once; pairs and training have seed 0."
+        f"\nThe seeds draw the words. All {len(trained['words']):,} are hidden at once, and learned from at most "
+        f"{MOST} sentences each; pairs and training have seed 0."
     )
-    if len(confidence):
+    if told:
         print(f"\n{DEFAULT}: confidence of its rows\n\n{reliability_markdown(confidence, landed)}")
-    if arguments.out:
-        facts = {"source": arguments.source, "seeds": arguments.seeds, "versions": versions(), "table": lines}
-        told = list(reliability(confidence, landed)) if len(confidence) else []
-        with atomic_file(arguments.out) as partial:
-            partial.write_text(to_json({**facts, "words": trained["words"], "reliability": told}), encoding="utf-8")
 
 
 if __name__ == "__main__":

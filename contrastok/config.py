@@ -124,14 +124,15 @@ class TrainConfig(VocabularyOptions, Common):
     """Sentences looked at for each known word; for a new term four times as many."""
     word_weight: float = 1.0
     """Weight of the rows' own loss beside the pairs: isolated token against the vocabulary, held by the prior."""
-    epochs: int = 6
+    epochs: int = 3
     """Passes over the pairs."""
     batch_size: int = 32
     """Anchors a step."""
     gradient_accumulation: int = 1
     """Batches a step of the optimiser."""
     learning_rate: float | None = None
-    """Adam's step. Default: 0.06 x the per-coordinate standard deviation of the embedding table."""
+    """Adam's step. Default: 0.02 x the per-coordinate standard deviation of the embedding table, 0.06 without a
+    predictor."""
     temperature: float = 0.05
     """InfoNCE temperature: cosines are divided by it."""
     contrast_weight: float = 1.0

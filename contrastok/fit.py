@@ -22,7 +22,7 @@ FEW_JUDGES = 200
 """With fewer words that have as many sentences as the new ones, all may judge."""
 RIDGES = (30.0, 100.0, 300.0)
 """Ridge penalties to choose from, for blocks of mean square 1."""
-KERNEL_WORDS = 8_000
+KERNEL_WORDS = 6_000
 """Known words in the kernel regression: its matrix grows with the square."""
 KERNEL_WIDTH, KERNEL_PENALTY = 0.5, 0.8
 MIXES = (0.0, 0.25, 0.5, 1.0)

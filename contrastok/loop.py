@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from sentence_transformers import SentenceTransformer
 
-RATE = 0.06
-"""Default learning rate, in per-coordinate standard deviations of the table: what matters is how far rows move.
-0.02 keeps a row closer to what its pieces said; 0.06 lets it learn what they did not."""
+RATE, GUIDED_RATE = 0.06, 0.02
+"""Default learning rate, in per-coordinate standard deviations of the table: what matters is how far rows move. Rows
+that start at the mean of their pieces have far to go; rows that were predicted and placed have not."""
 
 EPSILON = 1e-12
 """Adam's epsilon. InfoNCE gradients on rows are 1e-7..1e-6 an element, and the usual 1e-8 would swamp them."""
@@ -70,9 +70,9 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     return accelerator
 
 
-def default_rate(table: torch.Tensor) -> float:
-    """`RATE` x the mean per-coordinate standard deviation of the table's rows."""
-    return RATE * float(table.float().std(dim=0).mean())
+def default_rate(table: torch.Tensor, guided: bool) -> float:
+    """`RATE`, or with a predictor `GUIDED_RATE`, x the mean per-coordinate standard deviation of the table's rows."""
+    return (GUIDED_RATE if guided else RATE) * float(table.float().std(dim=0).mean())
 
 
 class Loop:
@@ -116,7 +116,7 @@ class Loop:
                 config.seed,
             )
         )
-        self.rate = config.learning_rate or default_rate(overlay.weight)
+        self.rate = config.learning_rate or default_rate(overlay.weight, guide is not None)
         self.optimizer = accelerator.prepare(
             torch.optim.Adam([overlay.rows], lr=self.rate, eps=EPSILON, weight_decay=0.0)
         )

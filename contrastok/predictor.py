@@ -27,7 +27,7 @@ from contrastok.vocabulary import VocabularyPlan
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-FORMAT = 3
+FORMAT = 4
 """Counted up when a prior of the same evidence would come out otherwise."""
 
 ENOUGH = 10_000

@@ -69,7 +69,9 @@ def learn_prior(known: Known, new: Features, seed: int) -> Prior:
         wanted = [source for source in REQUIRED if new.present[source][row]]
         groups.setdefault(usable_sources(known.features.present, wanted), []).append(row)
     by_size = sorted(groups.items(), key=lambda group: -len(group[1]))  # the first is the chief: most words stand on it
-    told, held, held_words, stories = [], [], [], {}
+    told: list[Predicted] = []
+    held: list[Predicted] = []
+    held_words, stories = [], {}
     for sources, rows in by_size:
         like = min(int(np.median(new.sentences[rows])), int(known.features.sentences.max()))
         fit = Fit(known, sources, seed, like)
