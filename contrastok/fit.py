@@ -20,7 +20,7 @@ JUDGES = 1_500
 """Known words that choose the settings of a fit, each by what the fit says of it when it is left out."""
 FEW_JUDGES = 200
 """With fewer words that have as many sentences as the new ones, all may judge."""
-RIDGES = (30.0, 100.0, 300.0)
+RIDGES = (10.0, 30.0, 100.0, 300.0)
 """Ridge penalties to choose from, for blocks of mean square 1."""
 KERNEL_WORDS = 6_000
 """Known words in the kernel regression: its matrix grows with the square."""

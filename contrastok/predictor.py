@@ -129,7 +129,10 @@ def make_predictor(
         WordBank(torch.from_numpy(outputs), torch.from_numpy(prior.precision), unit),
         table,
         np.array(own)[prior.held_words],
-        tuple((at, *named((words[at].token, *words[at].synonyms))) for at in prior.held_words.tolist()),
+        tuple(
+            (at, *(k for k in named((words[at].token, *words[at].synonyms)) if k != at))
+            for at in prior.held_words.tolist()
+        ),
         tuple(named(term.synonyms) for term in terms),
         key,
     )
