@@ -176,3 +176,12 @@ def test_noise_is_each_words_own_and_leaves_no_trace(model: Any, words: tuple[Pr
     plain = map_rows(model, model.tokenizer, objective(words, steps=3), QUIET)
     assert not torch.equal(noisy, plain)
     assert (noisy - plain).abs().max() < 3 * 2 * 0.1 * task.unit  # three of Adam's steps each way, not the noise
+
+
+def test_where_calibration_rejects_the_contrast_only_the_prior_is_left(words: tuple[Predicted, WordBank]) -> None:
+    task, index = objective(words, steps=0), torch.arange(3)
+    rows, mask = task.mean[:3] + 1, task.mask(index)
+    away, near = (float(task(queries, rows, index, mask)) for queries in (-task.keys[:3], task.keys[:3]))
+    assert away == near > 0 == float(task(task.keys[:3], task.mean[:3], index, mask))
+    tried = objective(words, steps=1)
+    assert float(tried(-task.keys[:3], rows, index, mask)) > float(tried(task.keys[:3], rows, index, mask)) > near

@@ -14,7 +14,7 @@ from contrastok.candidates import candidates
 from contrastok.checkpoint import load_checkpoint
 from contrastok.config import GenPairsConfig, ReportConfig, TrainConfig
 from contrastok.data_gen.pipeline import gen_pairs
-from contrastok.errors import ConfigError, InputError
+from contrastok.errors import ConfigError, InputError, ModelError
 from contrastok.eval.report import report
 from contrastok.evidence import WordEvidence, read_evidence
 from contrastok.files import sha256_file
@@ -209,3 +209,19 @@ def test_the_initialiser_alone_says_what_it_needs(make_config: Callable[..., Tra
     context = init_context(model, plan_vocabulary(model.tokenizer, ["zorblaxin"]))
     with pytest.raises(ConfigError, match=r"needs the evidence.*\n.*train --pairs"):
         initial_rows(PREDICTOR, context)
+
+
+def test_auto_does_without_a_predictor_that_cannot_be_learned(
+    make: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Words that cannot be hidden are found out late: what was not asked for by name is then no error."""
+
+    def refuse(*_: Any) -> None:
+        raise ModelError("its words cannot be hidden")
+
+    monkeypatch.setattr("contrastok.starting.make_predictor", refuse)
+    train(make("model", epochs=0, quiet=False))
+    assert manifest_of(make("model"))["init"] == PLAIN
+    assert "cannot be hidden" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(ModelError, match="cannot be hidden"):
+        train(make("other", epochs=0, init=PREDICTOR))
