@@ -47,8 +47,11 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "charlen_mean, self-distillation alone": {"init": "charlen_mean", "contrast_weight": 0.0},
 }
 """What is trained: options of train."""
-METHODS = OBJECTIVES | {START.format(name): {"init": name, "epochs": 0} for name in INITIALIZERS if name != "predictor"}
-"""All that is compared, the default first."""
+STARTS = {START.format(name): {"init": name, "epochs": 0} for name in INITIALIZERS if name != "predictor"}
+METHODS = dict(
+    sorted((OBJECTIVES | STARTS).items(), key=lambda method: (method[0] != DEFAULT, "epochs" not in method[1]))
+)
+"""All that is compared: the default first, then what needs no epoch of pairs, then the rest."""
 
 Result = dict[str, Any]
 
