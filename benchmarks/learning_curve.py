@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.hidden_words import SOURCES, hidden_words
-from benchmarks.learner import Learner, Reading
+from benchmarks.learner import Learner
 from benchmarks.markdown import cell, table
 from contrastok.console import Console
 from contrastok.eval.baselines import INITIAL, TRAINED
@@ -35,6 +35,7 @@ from contrastok.files import atomic_file, to_json
 from contrastok.map_rows import MapSettings
 from contrastok.prior import Prior
 from contrastok.story import versions
+from contrastok.words import Reading
 
 WORDS = (500, 1000, 2000, 4000, 8000)
 """Known words to learn from, before all of them."""
@@ -61,7 +62,7 @@ def curves(
     found: dict[str, list[Point]] = {"known words": [], "sentences": [], "steps": []}
     for count in sorted({*sentences, learner.sentences}):
         learner.console.print(f"[bold]{count} sentences of each known word[/]")
-        reading = learner.read(count)
+        reading = learner.words.read(count)
         prior = learner.learn(reading)
         whole = point(learner, prior)
         found["sentences"].append({"at": count, **whole})
@@ -133,7 +134,7 @@ def main() -> None:
     with hidden_words(arguments.source, arguments.model, arguments.words, [arguments.seed], console) as lesson:
         learner = Learner(lesson, console)
         found = curves(learner, WORDS, SENTENCES, STEPS, arguments.seed)
-    print(f"{arguments.source}, {len(learner.terms)} words, seed {arguments.seed}")
+    print(f"{arguments.source}, {len(learner.words.terms)} words, seed {arguments.seed}")
     for name, points in found.items():
         print(f"\n{markdown(name, points, ['word stage'] if name == 'steps' else list(STAGES))}")
     print(f"\nWhere it is not said otherwise: all known words, {learner.sentences} sentences of each.")

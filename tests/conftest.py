@@ -151,8 +151,13 @@ def tiny_model(make_model: Callable[..., Path]) -> Path:
 @pytest.fixture
 def few_known_words_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny vocabulary is enough to learn a predictor from."""
-    from contrastok import fit, predictor, prior
+    need_few_known_words(monkeypatch)
 
-    for module in (fit, predictor, prior):
-        monkeypatch.setattr(module, "MIN_WORDS", 40)
-    monkeypatch.setattr(fit, "HELD_OUT", 20)
+
+def need_few_known_words(patch: pytest.MonkeyPatch) -> None:
+    """What `few_known_words_do` does, for fixtures of a wider scope."""
+    from contrastok import fit, predictor, prior, words
+
+    for module in (fit, predictor, prior, words):
+        patch.setattr(module, "MIN_WORDS", 40)
+    patch.setattr(fit, "HELD_OUT", 20)

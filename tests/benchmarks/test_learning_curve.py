@@ -19,8 +19,8 @@ from contrastok.evidence import read_evidence
 from contrastok.features import EvidenceEncoder
 from contrastok.models import load_tokenizer
 from contrastok.predictor import make_predictor
-from contrastok.vocabulary import extend_tokenizer, pieces
-from tests.conftest import KITCHEN
+from contrastok.vocabulary import pieces
+from tests.conftest import KITCHEN, need_few_known_words
 
 QUIET = Console(quiet=True)
 OPTIONS = """
@@ -52,31 +52,29 @@ def lesson(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def learner(lesson: Lesson) -> Learner:
-    return Learner(lesson, QUIET)
+def learner(lesson: Lesson) -> Iterator[Learner]:
+    with pytest.MonkeyPatch.context() as patch:
+        need_few_known_words(patch)
+        yield Learner(lesson, QUIET)
 
 
-def test_it_learns_what_train_learns(few_known_words_do: None, lesson: Lesson, learner: Learner) -> None:
-    evidence = read_evidence(lesson.prepared.pairs) or ()
-    extended = extend_tokenizer(learner.tokenizer, learner.plan)
-    predictor = make_predictor(evidence, learner.plan, extended, learner.encoder, learner.sentences, learner.seed)
-    prior = learner.learn(learner.read(learner.sentences))
+def test_it_learns_what_train_learns(lesson: Lesson, learner: Learner) -> None:
+    evidence, words = read_evidence(lesson.prepared.pairs) or (), learner.words
+    predictor = make_predictor(evidence, words.plan, words.extended, words.encoder, learner.sentences, learner.seed)
+    prior = learner.learn(words.read(learner.sentences))
     assert np.array_equal(prior.new.rows, predictor.prior.new.rows)
     assert np.array_equal(prior.precision, predictor.prior.precision)
-    assert np.array_equal(learner.outputs, predictor.bank.outputs.numpy())
-    assert learner.synonyms == predictor.synonyms and any(predictor.synonyms)
+    assert words.synonyms() == predictor.synonyms and any(predictor.synonyms)
 
 
 def test_gold_rows_rank_first(lesson: Lesson, learner: Learner) -> None:
-    gold = np.stack([lesson.prepared.gold[term] for term in learner.plan.terms])
+    gold = np.stack([lesson.prepared.gold[term] for term in learner.words.plan.terms])
     assert learner.stand(gold).ranks.tolist() == [1] * len(gold)
     assert learner.stand(-gold).ranks.min() > 1
 
 
-def test_fewer_words_are_not_read_again(
-    few_known_words_do: None, learner: Learner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reading = learner.read(1)
+def test_fewer_words_are_not_read_again(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading = learner.words.read(1)
     number = len(reading.known.ids)
     learned = []
     learn = learner.learn
@@ -88,9 +86,9 @@ def test_fewer_words_are_not_read_again(
     assert all((np.diff(rows) > 0).all() for rows in learned)
 
 
-def test_three_curves(few_known_words_do: None, learner: Learner) -> None:
+def test_three_curves(learner: Learner) -> None:
     found = curves(learner, (60,), (0, 2), (0, 3), seed=0)
-    count = len(learner.read(1).known.ids)
+    count = len(learner.words.read(1).known.ids)
     assert {name: [point["at"] for point in points] for name, points in found.items()} == {
         "known words": [60, count], "sentences": [0, 1, 2], "steps": [0, 3],
     }  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 from contrastok.config import TrainConfig
 from contrastok.files import sha256_file
 from contrastok.models import load_tokenizer, tokenizer_fingerprint
+from contrastok.trainer import train
 
 GLOSSARY = {
     "zorblaxin": ("a hard cheese from the hills", ["hill cheese"], ["cheese"]),
@@ -79,3 +80,9 @@ def make_config(
         return TrainConfig(**{**defaults, **options})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(make_config: Callable[..., TrainConfig]) -> tuple[TrainConfig, dict[str, Any]]:
+    config = make_config(epochs=8)
+    return config, train(config)

@@ -1,21 +1,25 @@
-"""Rebuilding from the compact delta where the initial rows cannot be had; tests/contrastok/test_trainer.py has the rest."""
-
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, load_checkpoint
 from contrastok.config import ApplyConfig, TrainConfig
+from contrastok.errors import InputError
 from contrastok.export import apply
+from contrastok.files import sha256_file
 from contrastok.trainer import train
+
+Make = Callable[..., TrainConfig]
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +67,58 @@ def test_known_initial_rows_are_kept(
     assert "not known" not in capsys.readouterr().err
     before = load_checkpoint(Path(str(config.out))).initial_rows
     assert before is not None and np.array_equal(load_checkpoint(out).initial_rows, before)
+
+
+def test_apply_rebuilds_the_checkpoint_bit_by_bit(trained: tuple[TrainConfig, dict[str, Any]], tmp_path: Path) -> None:
+    config, _ = trained
+    assert config.out
+    alone = tmp_path / "new_rows.safetensors"
+    alone.write_bytes((config.out / "new_rows.safetensors").read_bytes())
+    assert alone.stat().st_size < 10_000
+    for source, out in ((config.out / "new_rows.safetensors", tmp_path / "beside"), (alone, tmp_path / "alone")):
+        apply(ApplyConfig(rows=source, model=config.model, out=out, quiet=True))
+        for name in ("model.safetensors", "tokenizer.json", "config.json", "initial_rows.safetensors"):
+            assert sha256_file(out / name) == sha256_file(config.out / name), name
+        load_checkpoint(out)
+    with pytest.raises(InputError, match="trained for"):
+        apply(ApplyConfig(rows=alone, model="minilm", out=tmp_path / "wrong", quiet=True))
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_manifest_about_other_rows_is_not_taken(
+    trained: tuple[TrainConfig, dict[str, Any]], make_config: Make
+) -> None:
+    config, _ = trained
+    other = make_config(epochs=0)
+    assert config.out and other.out
+    train(other)
+    manifest = json.loads((other.out / "contrastok.json").read_text())
+    manifest["tokens"][0]["token"] = "something else"
+    (other.out / "contrastok.json").write_text(json.dumps(manifest))
+    rebuilt = other.out.with_name("rebuilt")
+    apply(ApplyConfig(rows=other.out / "new_rows.safetensors", model=other.model, out=rebuilt, quiet=True))
+    assert load_checkpoint(rebuilt).manifest["tokens"][0]["token"] == "zorblaxin"
+    (other.out / "contrastok.json").write_text("{broken")
+    with pytest.raises(InputError, match="is broken"):
+        apply(ApplyConfig(rows=other.out / "new_rows.safetensors", model=other.model, out=rebuilt, overwrite=True))
+
+
+def test_a_model_that_holds_its_table_twice(
+    tokenizers_by_family: dict[str, Any], make_config: Make, tmp_path: Path
+) -> None:
+    """T5 shares its table between two modules; training, merging and applying must move both."""
+    from transformers import T5Config, T5EncoderModel
+
+    tokenizer = tokenizers_by_family["unigram"]
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2)
+    T5EncoderModel(config).save_pretrained(tmp_path / "t5")
+    tokenizer.save_pretrained(tmp_path / "t5")
+    options = make_config("unigram", model=str(tmp_path / "t5"), out=tmp_path / "out", epochs=1)
+    train(options)
+    apply(
+        ApplyConfig(
+            rows=tmp_path / "out" / "new_rows.safetensors", model=options.model, out=tmp_path / "again", quiet=True
+        )
+    )
+    assert sha256_file(tmp_path / "out" / "model.safetensors") == sha256_file(tmp_path / "again" / "model.safetensors")

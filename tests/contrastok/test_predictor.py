@@ -15,9 +15,11 @@ from contrastok.data_gen.known import known_words
 from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence
 from contrastok.fit import Predicted
+from contrastok.hiding import hidden_alone, pieces_of
 from contrastok.models import input_embedding, load_model
-from contrastok.predictor import Predictor, enough_known, make_predictor, teachers
+from contrastok.predictor import Predictor, enough_known, make_predictor
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
+from contrastok.words import teachers
 from tests.conftest import kitchen_lines
 
 TERMS = ("zorblaxin", "brimwaxel", "quib vexalotl")
@@ -147,13 +149,13 @@ def test_a_row_learned_of_a_known_word_is_like_its_own(make_model: Callable[...,
     model = load_model(str(folder))
     tokenizer, table = model.tokenizer, input_embedding(model).weight
     evidence = evidence_for(tokenizer, 300)
-    hidden = module.hidden_alone(tokenizer, [word.token for word in evidence if word.known])
+    hidden = hidden_alone(tokenizer, [word.token for word in evidence if word.known])
     with torch.no_grad():
         for word in hidden.values():
             table[word.id] = table[list(word.pieces)].mean(0)
     model.save_pretrained(str(folder))
     found = learn(folder, evidence)
-    means = np.stack([table[list(ids)].mean(0).numpy() for ids in module.pieces_of(tokenizer, TERMS)])
+    means = np.stack([table[list(ids)].mean(0).numpy() for ids in pieces_of(tokenizer, TERMS)])
     away, toward = found.prior.new.rows - found.prior.mean, means - found.prior.mean
     near = (away @ toward.T) / np.linalg.norm(away, axis=1)[:, None] / np.linalg.norm(toward, axis=1)
     others = near[~np.eye(len(TERMS), dtype=bool)]  # of terms that share pieces, so not far

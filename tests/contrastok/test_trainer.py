@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
@@ -23,17 +22,9 @@ from contrastok.config import ApplyConfig, TrainConfig
 from contrastok.errors import ConfigError, ContrastokError, InputError, ModelError, OutputError
 from contrastok.export import apply
 from contrastok.files import sha256_file
-from contrastok.loop import relative_move
-from contrastok.story import mean_pairwise_cosine
 from contrastok.trainer import train
 
 Make = Callable[..., TrainConfig]
-
-
-@pytest.fixture(scope="session")
-def trained(make_config: Make) -> tuple[TrainConfig, dict[str, Any]]:
-    config = make_config(epochs=8)
-    return config, train(config)
 
 
 def test_the_loss_falls_and_rows_move(trained: tuple[TrainConfig, dict[str, Any]]) -> None:
@@ -141,22 +132,6 @@ def test_zero_steps_leave_the_initial_rows(make_config: Make) -> None:
     assert np.array_equal(checkpoint.rows, checkpoint.initial_rows)
 
 
-def test_apply_rebuilds_the_checkpoint_bit_by_bit(trained: tuple[TrainConfig, dict[str, Any]], tmp_path: Path) -> None:
-    config, _ = trained
-    assert config.out
-    alone = tmp_path / "new_rows.safetensors"
-    alone.write_bytes((config.out / "new_rows.safetensors").read_bytes())
-    assert alone.stat().st_size < 10_000
-    for source, out in ((config.out / "new_rows.safetensors", tmp_path / "beside"), (alone, tmp_path / "alone")):
-        apply(ApplyConfig(rows=source, model=config.model, out=out, quiet=True))
-        for name in ("model.safetensors", "tokenizer.json", "config.json", "initial_rows.safetensors"):
-            assert sha256_file(out / name) == sha256_file(config.out / name), name
-        load_checkpoint(out)
-    with pytest.raises(InputError, match="trained for"):
-        apply(ApplyConfig(rows=alone, model="minilm", out=tmp_path / "wrong", quiet=True))
-    assert not (tmp_path / "wrong").exists()
-
-
 def test_dry_run_writes_nothing(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path / "cache"))
     config = make_config(dry_run=True)
@@ -250,45 +225,6 @@ def test_terms_and_paths_that_look_like_markup(make_config: Make, tmp_path: Path
     assert (tmp_path / "a[/y]").exists()
 
 
-def test_a_manifest_about_other_rows_is_not_taken(
-    trained: tuple[TrainConfig, dict[str, Any]], make_config: Make
-) -> None:
-    config, _ = trained
-    other = make_config(epochs=0)
-    assert config.out and other.out
-    train(other)
-    manifest = json.loads((other.out / "contrastok.json").read_text())
-    manifest["tokens"][0]["token"] = "something else"
-    (other.out / "contrastok.json").write_text(json.dumps(manifest))
-    rebuilt = other.out.with_name("rebuilt")
-    apply(ApplyConfig(rows=other.out / "new_rows.safetensors", model=other.model, out=rebuilt, quiet=True))
-    assert load_checkpoint(rebuilt).manifest["tokens"][0]["token"] == "zorblaxin"
-    (other.out / "contrastok.json").write_text("{broken")
-    with pytest.raises(InputError, match="is broken"):
-        apply(ApplyConfig(rows=other.out / "new_rows.safetensors", model=other.model, out=rebuilt, overwrite=True))
-
-
-def test_a_model_that_holds_its_table_twice(
-    tokenizers_by_family: dict[str, Any], make_config: Make, tmp_path: Path
-) -> None:
-    """T5 shares its table between two modules; training, merging and applying must move both."""
-    from transformers import T5Config, T5EncoderModel
-
-    tokenizer = tokenizers_by_family["unigram"]
-    torch.manual_seed(0)
-    config = T5Config(vocab_size=len(tokenizer), d_model=32, d_kv=16, d_ff=48, num_layers=2, num_heads=2)
-    T5EncoderModel(config).save_pretrained(tmp_path / "t5")
-    tokenizer.save_pretrained(tmp_path / "t5")
-    options = make_config("unigram", model=str(tmp_path / "t5"), out=tmp_path / "out", epochs=1)
-    train(options)
-    apply(
-        ApplyConfig(
-            rows=tmp_path / "out" / "new_rows.safetensors", model=options.model, out=tmp_path / "again", quiet=True
-        )
-    )
-    assert sha256_file(tmp_path / "out" / "model.safetensors") == sha256_file(tmp_path / "again" / "model.safetensors")
-
-
 def test_pairs_of_another_tokenizer(make_config: Make) -> None:
     config = make_config()
     with pytest.raises(InputError, match="another"):
@@ -360,32 +296,6 @@ def test_manifest_tells_the_story(trained: tuple[TrainConfig, dict[str, Any]]) -
     assert len(manifest["training"]["curve"]) == 24
     card = (config.out / "README.md").read_text()
     assert "zorblaxin" in card and manifest["frozen"]["sha256_after"][:16] in card
-
-
-def test_with_rows_swaps_and_restores(trained: tuple[TrainConfig, dict[str, Any]]) -> None:
-    config, _ = trained
-    assert config.out
-    checkpoint = load_checkpoint(config.out)
-    before = checkpoint.table().copy()
-    with checkpoint.with_rows(checkpoint.initial_rows):
-        ids = [t["ids"][0] for t in checkpoint.manifest["tokens"]]
-        assert np.array_equal(checkpoint.table()[ids], checkpoint.initial_rows)
-    assert np.array_equal(checkpoint.table(), before)
-
-
-def test_no_checkpoint(tmp_path: Path, tiny_model: Path) -> None:
-    with pytest.raises(InputError, match="no checkpoint of contrastok"):
-        load_checkpoint(tiny_model)
-    (tmp_path / "contrastok.json").write_text("{}")
-    with pytest.raises(InputError, match="is broken"):
-        load_checkpoint(tmp_path)
-
-
-def test_collapse_is_measured() -> None:
-    rows = torch.randn(50, 64)
-    assert abs(mean_pairwise_cosine(rows)) < 0.1
-    assert mean_pairwise_cosine(rows[:1].repeat(5, 1)) == pytest.approx(1.0)
-    assert relative_move(rows * 1.5, rows).mean() == pytest.approx(0.5)
 
 
 def test_a_full_disk_leaves_nothing_behind(make_config: Make, capsys: pytest.CaptureFixture[str]) -> None:
