@@ -24,6 +24,7 @@ def check_output(
     marker: str | None = None,
     inputs: Sequence[Path] = (),
     json: Path | None = None,
+    option: str = "--out",
 ) -> None:
     """Refuse, before any work is done, an output that cannot be written or that would destroy something.
 
@@ -34,28 +35,31 @@ def check_output(
             is somebody else's and is never replaced.
         inputs: what the run reads; an output must not be, hold or lie inside one of them.
         json: the summary's file.
+        option: that gave the path; the hint names it.
 
     Raises:
         OutputError: says what is in the way.
     """
     if json is not None and str(json) != "-":
-        check_output(json, overwrite, inputs=inputs)
+        check_output(json, overwrite, inputs=inputs, option="--json")
     real = path.resolve()
     for other in (*inputs, Path.cwd(), Path.home()):
         kept = other.resolve()
         inside = marker is not None and other in inputs and real.is_relative_to(kept) and kept.is_dir()
         if real == kept or kept.is_relative_to(real) or inside:
-            raise OutputError(f"would replace {other}, which is not an output", where=path, hint="choose another --out")
+            raise OutputError(
+                f"would replace {other}, which is not an output", where=path, hint=f"choose another {option}"
+            )
     if path.exists():
         if not overwrite:
-            raise OutputError("exists already", where=path, hint="choose another --out, or add --overwrite")
+            raise OutputError("exists already", where=path, hint=f"choose another {option}, or add --overwrite")
         if path.is_dir() and marker is None:
             raise OutputError("is a folder, and a file is to be written", where=path, hint="choose another name")
         if path.is_dir() and any(path.iterdir()) and not (path / str(marker)).is_file():
             raise OutputError(
                 f"is a folder that contrastok did not write (it holds no {marker})",
                 where=path,
-                hint="--overwrite replaces earlier outputs only; choose another --out",
+                hint=f"--overwrite replaces earlier outputs only; choose another {option}",
             )
     parent = real.parent
     while not parent.exists():

@@ -152,9 +152,9 @@ def _shared(config: RecoveryConfig, work: Path) -> dict[str, Any]:
 def _check_outputs(config: RecoveryConfig) -> None:
     inputs = [*config.terms, *config.glossary, *(Path(p) for p in (*config.corpus, config.model) if Path(p).exists())]
     if config.work is not None:
-        check_output(config.work, config.overwrite, marker=MARKER, inputs=inputs, json=config.json)
+        check_output(config.work, config.overwrite, marker=MARKER, inputs=inputs, json=config.json, option="--work")
     elif config.json is not None and str(config.json) != "-":
-        check_output(config.json, config.overwrite, inputs=inputs)
+        check_output(config.json, config.overwrite, inputs=inputs, option="--json")
 
 
 @contextlib.contextmanager

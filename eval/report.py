@@ -32,9 +32,9 @@ def report(config: ReportConfig) -> dict[str, Any]:
         OutputError: `config.out` exists or cannot be written.
     """
     config.validate()
-    for path in (config.out, config.json):
+    for option, path in (("--out", config.out), ("--json", config.json)):
         if path is not None and str(path) != "-":
-            check_output(path, config.overwrite, inputs=[Path(str(config.model))])
+            check_output(path, config.overwrite, inputs=[Path(str(config.model))], option=option)
     console = Console(config.quiet)
     checkpoint = load_checkpoint(Path(str(config.model)))
     summary = _plan(config, checkpoint, console) if config.dry_run else _report(config, checkpoint, console)

@@ -30,7 +30,7 @@ def start(config: OfCheckpoint, inputs: Sequence[Path] = ()) -> tuple[Checkpoint
     config.validate()
     folder = Path(str(config.model))
     if config.json is not None and str(config.json) != "-":
-        check_output(config.json, config.overwrite, inputs=[folder, *inputs])
+        check_output(config.json, config.overwrite, inputs=[folder, *inputs], option="--json")
     checkpoint, console = load_checkpoint(folder), Console(config.quiet)
     if checkpoint.initial_rows is None:
         console.print("[yellow]note:[/] the initial rows are not known, so nothing shows what training gained")
