@@ -145,6 +145,8 @@ class TrainConfig(VocabularyOptions, Common):
     """Arithmetic of the frozen body; rows, losses and optimiser stay fp32."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU when there is one."""
+    profile: bool = False
+    """Print where the time of a step goes. It waits for the device after each part, so the run takes longer."""
     checkpoint_every: int = 25
     """Optimiser steps between two saved states; a killed run resumes from the last one."""
 
@@ -341,7 +343,7 @@ def _name(key: str) -> str:
 
 def as_json(config: Common) -> dict[str, Any]:
     """The options that decide a result, as plain JSON values (paths as text; how it was shown left out)."""
-    shown = {"config", "dry_run", "overwrite", "quiet", "json", "out"}
+    shown = {"config", "dry_run", "overwrite", "quiet", "json", "out", "profile"}
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in shown}
 
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from contrastok.bank import collate
-from contrastok.batches import Anchor, TrainingSet, steps
+from contrastok.batches import TrainingSet
 from contrastok.config import TrainConfig
 from contrastok.console import Console
 from contrastok.embedding import RowOverlay
 from contrastok.errors import ContrastokError, ModelError
+from contrastok.feed import Batch, Features, Feed
 from contrastok.losses import LossTerms, anchored_info_nce
 from contrastok.starting import Guide
 from contrastok.state import RunState
+from contrastok.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -78,6 +80,9 @@ def default_rate(table: torch.Tensor, guided: bool) -> float:
 class Loop:
     """Train the rows of an overlay.
 
+    Nothing in a step waits for the device: batches come ready from the feed, and figures are read when progress is
+    saved.
+
     Args:
         model: the model with the overlay attached, on the accelerator's device.
         overlay: the overlay.
@@ -102,25 +107,19 @@ class Loop:
         console: Console,
         guide: Guide | None = None,
     ) -> None:
-        self.model, self.overlay, self.data, self.tokenizer = model, overlay, data, tokenizer
+        self.model, self.overlay = model, overlay
         self.config, self.accelerator, self.state, self.console = config, accelerator, state, console
+        self.device = accelerator.device
         self.initial = overlay.rows.detach().clone()
         self.guide = guide if config.word_weight else None
-        self.keys = data.keys.to(accelerator.device)
-        self.plan = list(
-            steps(
-                [len(a.ids) for a in data.anchors],
-                config.batch_size,
-                config.epochs,
-                config.gradient_accumulation,
-                config.seed,
-            )
-        )
+        self.keys = data.keys.to(self.device)
+        self.feed = Feed(data, tokenizer, config, self.guide.inputs if self.guide else ())
         self.rate = config.learning_rate or default_rate(overlay.weight, guide is not None)
         self.optimizer = accelerator.prepare(
             torch.optim.Adam([overlay.rows], lr=self.rate, eps=EPSILON, weight_decay=0.0)
         )
-        self.seen = torch.tensor([n > 0 for n in data.updates], device=accelerator.device)
+        self.seen = torch.tensor([row for row, n in enumerate(data.updates) if n], device=self.device)
+        self.watch = Stopwatch(config.profile, self.device)
 
     def run(self) -> list[CurvePoint]:
         """All steps, from the last saved one on.
@@ -132,109 +131,98 @@ class Loop:
             ContrastokError: the loss is no longer finite.
         """
         start, curve = self._resume()
+        unread: list[torch.Tensor] = []
         self.model.eval()  # dropout would only add noise to targets that are fixed
-        with self.console.progress() as progress:
-            task = progress.add_task("Training rows", total=len(self.plan), completed=start, note="")
-            for step in range(start, len(self.plan)):
-                point = self._step(step)
-                curve.append(point)
-                if self.state is not None and (step + 1) % self.config.checkpoint_every == 0:
+        batches = iter(self.feed.loader(start, self.device))
+        with self.console.progress() as progress, self.watch.inside("embedding", self.overlay, "body forward"):
+            task = progress.add_task("Training rows", total=len(self.feed), completed=start, note="")
+            for step in range(start, len(self.feed)):
+                with self.watch("batches"):
+                    batch = next(batches)
+                unread.append(self.step(step, batch))
+                save = (step + 1) % self.config.checkpoint_every == 0
+                if save or self.device.type == "cpu" or step + 1 == len(self.feed):
+                    curve += self._read(unread, step)
+                    unread.clear()
+                if self.state is not None and save:
                     self._save(step + 1, curve)
-                note = f"loss {point.loss:.3f}  accuracy {point.accuracy:.2f}  move {point.move:.2f}"
-                progress.update(task, advance=1, note=note)
+                self.watch.step()
+                progress.update(task, advance=1, note=_note(curve))
         return curve
 
-    def _step(self, step: int) -> CurvePoint:
-        """One step of the optimiser: its batches forward and backward, then Adam."""
+    def step(self, step: int, batches: Sequence[Batch]) -> torch.Tensor:
+        """One step of the optimiser: its batches forward and backward, then Adam.
+
+        Returns:
+            the figures of a CurvePoint, float32 `[6]`, on the device.
+        """
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * (1 - step / len(self.plan))  # linear to zero: the last steps settle
-        terms, own = [], []
-        batches = self.plan[step]
-        for i, batch in enumerate(batches):
-            anchors = [self.data.anchors[j] for j in batch]
-            loss = self.loss(anchors, seed=(step, i))
-            words = self.word_loss(anchors)
+            group["lr"] = self.rate * (1 - step / len(self.feed))  # linear to zero: the last steps settle
+        figures = []
+        for batch in batches:
+            with self.watch("batches"):
+                batch = batch.to(self.device)
+            loss = self.loss(batch)
+            words = self.word_loss(batch)
             total = loss.total + self.config.word_weight * words
-            self.accelerator.backward(total * (self.config.gradient_accumulation / len(batches)))
-            terms.append(replace(loss, total=total.detach()))
-            own.append(words.detach())
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        mean = {
-            name: float(torch.stack([getattr(t, name).detach() for t in terms]).mean())
-            for name in ("total", "contrast", "distill", "accuracy")
-        }
-        if not np.isfinite(mean["total"]):
-            raise ContrastokError(
-                f"the loss is not finite at step {step + 1}",
-                hint="lower --learning-rate or raise --temperature; nothing was written",
+            with self.watch("backward"):
+                self.accelerator.backward(total * (self.config.gradient_accumulation / len(batches)))
+            figures.append(torch.stack([total, loss.contrast, loss.distill, loss.accuracy, words]).detach())
+        with self.watch("optimizer"):
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return torch.cat([torch.stack(figures).mean(dim=0), self.move().view(1)])
+
+    def loss(self, batch: Batch) -> LossTerms:
+        """The loss of a batch's pairs."""
+        queries = self._embed(batch.anchors, "body forward")
+        with self.watch("loss"):
+            keys = self.keys if batch.columns is None else self.keys.index_select(0, batch.columns)
+            own = self.keys.index_select(0, batch.own)
+            return anchored_info_nce(
+                queries,
+                own,
+                batch.pair_query,
+                keys,
+                batch.targets,
+                batch.blocked | (own @ keys.T > DUPLICATE),
+                temperature=self.config.temperature,
+                contrast_weight=self.config.contrast_weight,
+                distill_weight=self.config.distill_weight,
             )
-        return CurvePoint(
-            step + 1,
-            mean["total"],
-            mean["contrast"],
-            mean["distill"],
-            mean["accuracy"],
-            self.move(),
-            float(torch.stack(own).mean()),
-        )
 
-    def loss(self, anchors: list[Anchor], seed: tuple[int, int]) -> LossTerms:
-        """The loss of a batch of anchors."""
-        device = self.accelerator.device
-        with self.accelerator.autocast():
-            features = collate(self.tokenizer, [a.ids for a in anchors], device)
-            embedded = self.model(features)["sentence_embedding"]
-        queries = F.normalize(embedded.float(), dim=-1)
-        columns = self._columns(anchors, seed)
-        column_of = torch.full((len(self.keys),), -1, dtype=torch.long)
-        column_of[columns] = torch.arange(len(columns))
-        positives = torch.tensor([p for a in anchors for p in a.positives])
-        pair_query = torch.tensor([i for i, a in enumerate(anchors) for _ in a.positives])
-        mask = torch.zeros(len(anchors), len(self.keys), dtype=torch.bool)
-        for i, anchor in enumerate(anchors):
-            for row in anchor.rows:
-                mask[i, self.data.owned[row]] = True
-        keys = self.keys[columns.to(device)]
-        mask = mask[:, columns].to(device)
-        own = self.keys[torch.tensor([a.key for a in anchors], device=device)]
-        mask |= own @ keys.T > DUPLICATE
-        return anchored_info_nce(
-            queries,
-            own,
-            pair_query.to(device),
-            keys,
-            column_of[positives].to(device),
-            mask,
-            temperature=self.config.temperature,
-            contrast_weight=self.config.contrast_weight,
-            distill_weight=self.config.distill_weight,
-        )
-
-    def word_loss(self, anchors: list[Anchor]) -> torch.Tensor:
+    def word_loss(self, batch: Batch) -> torch.Tensor:
         """The rows' own loss for the rows of a batch; zero without a predictor."""
-        if self.guide is None:
-            return torch.zeros((), device=self.accelerator.device)
-        rows = sorted({row for anchor in anchors for row in anchor.rows})
-        with self.accelerator.autocast():
-            features = collate(self.tokenizer, [self.guide.inputs[row] for row in rows], self.accelerator.device)
-            embedded = self.model(features)["sentence_embedding"]
-        index = torch.tensor(rows, device=self.accelerator.device)
-        objective, queries = self.guide.objective, F.normalize(embedded.float(), dim=-1)
-        return objective(queries, self.overlay.rows.index_select(0, index), index, objective.mask(index))
+        if self.guide is None or batch.words is None:
+            return torch.zeros((), device=self.device)
+        queries, objective = self._embed(batch.words, "body forward, words"), self.guide.objective
+        with self.watch("loss"):
+            rows = self.overlay.rows.index_select(0, batch.rows)
+            return objective(queries, rows, batch.rows, objective.mask(batch.rows))
 
-    def _columns(self, anchors: list[Anchor], seed: tuple[int, int]) -> torch.Tensor:
-        """The bank indices of this batch's keys: all, or the batch's own and a sample of the rest."""
-        total, limit = len(self.keys), self.config.bank_size
-        if total <= limit:
-            return torch.arange(total)
-        own = {k for a in anchors for k in (*a.positives, *a.negatives)}
-        drawn = np.random.default_rng([self.config.seed, *seed]).choice(total, limit, replace=False)
-        return torch.tensor(sorted(own.union(map(int, drawn))))
+    def _embed(self, features: Features, part: str) -> torch.Tensor:
+        with self.watch(part), self.accelerator.autocast():
+            embedded = self.model(dict(features))["sentence_embedding"]
+            return F.normalize(embedded.float(), dim=-1)
 
-    def move(self) -> float:
-        """Median relative L2 move of the rows that have evidence: |e - e0| / |e0|."""
-        return float(relative_move(self.overlay.rows, self.initial)[self.seen].median()) if self.seen.any() else 0.0
+    def move(self) -> torch.Tensor:
+        """Median relative L2 move of the rows that have evidence, |e - e0| / |e0|, a scalar."""
+        if not len(self.seen):
+            return torch.zeros((), device=self.device)
+        return relative_move(self.overlay.rows, self.initial).index_select(0, self.seen).median()
+
+    def _read(self, unread: Sequence[torch.Tensor], last: int) -> list[CurvePoint]:
+        """Figures of the latest steps, of which `last` is the last, as points of the curve."""
+        points = []
+        for step, figures in enumerate(torch.stack(list(unread)).tolist(), start=last + 2 - len(unread)):
+            total, contrast, distill, accuracy, words, move = figures
+            if not math.isfinite(total):
+                raise ContrastokError(
+                    f"the loss is not finite at step {step}",
+                    hint="lower --learning-rate or raise --temperature; nothing was written",
+                )
+            points.append(CurvePoint(step, total, contrast, distill, accuracy, move, words))
+        return points
 
     def _resume(self) -> tuple[int, list[CurvePoint]]:
         saved = self.state.load() if self.state is not None else None
@@ -250,7 +238,7 @@ class Loop:
         }
         inner = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**inner, "state": {0: moments}})
-        self.console.print(f"Resuming at step {step} of {len(self.plan)}.")
+        self.console.print(f"Resuming at step {step} of {len(self.feed)}.")
         return step, [CurvePoint(**point) for point in curve]
 
     def _save(self, step: int, curve: list[CurvePoint]) -> None:
@@ -258,6 +246,11 @@ class Loop:
         tensors = {"rows": self.overlay.rows, "exp_avg": moments["exp_avg"], "exp_avg_sq": moments["exp_avg_sq"]}
         if self.state is not None:
             self.state.save(tensors, step, [asdict(point) for point in curve])
+
+
+def _note(curve: Sequence[CurvePoint]) -> str:
+    """The last figures that are known, beside the bar."""
+    return "loss {0.loss:.3f}  accuracy {0.accuracy:.2f}  move {0.move:.2f}".format(curve[-1]) if curve else ""
 
 
 def relative_move(rows: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,13 +52,14 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class TrainedRows:
-    """What came out of the loop."""
+    """What came out of the loop; `profile` holds milliseconds a step by part, if they were measured."""
 
     rows: torch.Tensor
     start: Start
     data: TrainingSet
     curve: list[CurvePoint]
     state: RunState
+    profile: Mapping[str, float]
 
 
 def build_manifest(
@@ -188,6 +190,7 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
         "confidence": {"median": statistics.median(sure), "expected": round(sum(sure), 2)} if sure else None,
         "frozen": manifest["frozen"],
         "warnings": warnings,
+        **({"profile": dict(result.profile)} if result.profile else {}),
     }
 
 
@@ -229,6 +232,16 @@ def plan_table(words: Vocabulary, pairs: PairTable, tokens: bool = False) -> Tab
     return table
 
 
+def profile_table(profile: Mapping[str, float]) -> Table:
+    """Where a step's time goes, from milliseconds by part."""
+    total = sum(profile.values())
+    table = Table("part of a step", "ms", "share")
+    for part, took in profile.items():
+        table.add_row(part, f"{took:.2f}", f"{took / total:.1%}")
+    table.add_row("all", f"{total:.2f}", "", end_section=True)
+    return table
+
+
 def print_summary(console: Console, summary: dict[str, Any], out: Path) -> None:
     """Say in a few lines what came of a run."""
     if summary["last"]:
@@ -243,6 +256,8 @@ def print_summary(console: Console, summary: dict[str, Any], out: Path) -> None:
             f"About {sure['expected']:.0f} of {summary['tokens']} tokens are expected within reach of their true place "
             f"(median confidence {sure['median']:.0%})"
         )
+    if "profile" in summary:
+        console.print(profile_table(summary["profile"]))
     for warning in summary["warnings"]:
         console.print(f"[yellow]note:[/] {escape(warning)}")
     frozen = summary["frozen"]

@@ -140,8 +140,9 @@ def _train_rows(
     )
     state = RunState(state_path(config.out), key)
     overlay = attach(model, words.plan, start.placed)
-    curve = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide).run()
-    return TrainedRows(overlay.rows.detach().cpu(), start, data, curve, state)
+    loop = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide)
+    curve = loop.run()
+    return TrainedRows(overlay.rows.detach().cpu(), start, data, curve, state, loop.watch.milliseconds())
 
 
 def _training_set(
