@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,20 +27,48 @@ def test_cache_is_used_and_gives_the_same_bits(
     monkeypatch.setattr(bank, "SHARD", 2)
     model = load_model(str(tiny_model))
     texts = [f"cheese number {i}" for i in range(5)]
-    first = FrozenEncoder(model, model.tokenizer).encode(texts)
-    assert len(list(tmp_path.rglob("*.npy"))) == 3
+    first = np.array(FrozenEncoder(model, model.tokenizer).encode(texts))
+    (whole,) = tmp_path.rglob("*.npy")  # the shards' own files are gone
 
     def never(*_: object) -> None:
         raise AssertionError("encoded again")
 
     with monkeypatch.context() as patch:
         patch.setattr(bank, "encode_sequences", never)
+        again = FrozenEncoder(model, model.tokenizer).encode(texts)
+        assert (again == first).all() and isinstance(again, np.memmap)
+        again[0] = 0  # its own copy
         assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
-    broken = next(tmp_path.rglob("*.npy"))
-    broken.write_bytes(b"cut short")
-    next(p for p in tmp_path.rglob("*.npy") if p != broken).write_bytes(b"")
-    assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
+        patch.setattr(bank, "_joined", never)
+        with pytest.raises(AssertionError, match="encoded again"):
+            FrozenEncoder(model, model.tokenizer).encode(texts[:4])
+    del again
+    for broken in (whole.read_bytes()[:-8], b"cut short", b""):
+        whole.write_bytes(broken)
+        assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
     assert (FrozenEncoder(model, model.tokenizer, cache=False).encode(texts) == first).all()
+
+
+def test_a_killed_run_keeps_its_shards(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path))
+    monkeypatch.setattr(bank, "SHARD", 2)
+    model = load_model(str(tiny_model))
+    texts = [f"cheese number {i}" for i in range(5)]
+    real, encoded = bank.encode_sequences, []
+
+    def killed_at_the_third(*given: Any) -> np.ndarray:
+        encoded.append(len(given[2]))
+        if len(encoded) == 3:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(bank, "encode_sequences", killed_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        FrozenEncoder(model, model.tokenizer).encode(texts)
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
+    found = FrozenEncoder(model, model.tokenizer).encode(texts)
+    assert encoded == [2, 2, 1, 1] and len(list(tmp_path.rglob("*.npy"))) == 1
+    assert (found == FrozenEncoder(model, model.tokenizer, cache=False).encode(texts)).all()
 
 
 def test_all_who_ask_for_words_share_what_is_kept(
@@ -106,3 +135,5 @@ def test_a_cache_that_cannot_be_written_is_done_without(tiny_model: Path, monkey
     monkeypatch.setenv("CONTRASTOK_CACHE", "/proc/no-such-place")
     model = load_model(str(tiny_model))
     assert FrozenEncoder(model, model.tokenizer).encode(["a knife"]).shape == (1, 32)
+    monkeypatch.setattr(bank, "SHARD", 2)
+    assert FrozenEncoder(model, model.tokenizer).encode(["a knife"] * 3).shape == (3, 32)
