@@ -122,7 +122,7 @@ class TrainConfig(VocabularyOptions, Common):
     """Settings of the word stage tried on known words of this model, at most 11; 0 takes the built-in ones."""
     evidence_sentences: int = 4
     """Sentences looked at for each known word; for a new term four times as many."""
-    word_weight: float = 1.0
+    word_weight: float = 4.0
     """Weight of the rows' own loss beside the pairs: isolated token against the vocabulary, held by the prior."""
     epochs: int = 3
     """Passes over the pairs."""
