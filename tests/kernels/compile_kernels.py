@@ -13,11 +13,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from contrastok.kernels import gather_triton, segment_triton
+from contrastok.kernels import bank_info_nce, bank_info_nce_triton, gather_triton, info_nce_triton, segment_triton
 
 TARGET = GPUTarget("cuda", 90, 32)
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -45,6 +46,26 @@ def segment(grad: str, d: int, ordered: bool) -> Case:
     return segment_triton.segment_sum_kernel, args, {**constants, "TILE": segment_triton.TILE}, {"num_warps": 4}
 
 
+def info_nce(kernel: Any, dtype: torch.dtype, d: int, masked: bool) -> Case:
+    tensor = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}[dtype]
+    pointers = {"queries": tensor, "keys": tensor, "targets": "*i32", "out": tensor, "lse": "*fp32", "grad": "*fp32"}
+    optional = {"mask": "*u8", "row_groups": "*i32", "key_groups": "*i32"} if masked else {}
+    args = {**pointers, **optional, "loss": "*fp32", "hits": "*i8", "B": "i32", "K": "i32", "scale": "fp32"}
+    axes = ("KEYS", "ROWS") if kernel is info_nce_triton.key_grad_kernel else ("ROWS", "KEYS")
+    options = info_nce_triton.launch_options(dtype, d, *axes)
+    launch = {"num_warps": options.pop("num_warps")}
+    return kernel, args, {**options, "D": d, "GROUPED": masked, "MASKED": masked, "UP": False}, launch
+
+
+def bank(d: int) -> Case:
+    tensors = {"queries": "*bf16", "own": "*fp32", "bank": "*bf16", "row_groups": "*i32", "bank_groups": "*i32"}
+    results = {"tops": "*fp32", "totals": "*fp32", "pulls": "*fp32"}
+    options = bank_info_nce_triton.launch_options(d)
+    launch = {name: options.pop(name) for name in ("num_warps", "num_stages")}
+    args = {**tensors, **results, "B": "i32", "K": "i32", "length": "i32", "scale": "fp32"}
+    return bank_info_nce_triton.slice_kernel, args, {**options, "GROUPED": True, "UP": False}, launch
+
+
 CASES: dict[str, Case] = {
     "gather bf16 384": gather("*bf16", 384),
     "gather fp32 384": gather("*fp32", 384),
@@ -53,6 +74,16 @@ CASES: dict[str, Case] = {
     "segment_sum bf16 384": segment("*bf16", 384, True),
     "segment_sum fp32 4096": segment("*fp32", 4096, True),
     "segment_sum of chunks 384": segment("*fp32", 384, False),
+    **{
+        f"info_nce {part} {str(dtype)[6:]} {d}{' masked' * masked}": info_nce(kernel, dtype, d, masked)
+        for part, kernel in (
+            ("loss", info_nce_triton.loss_kernel),
+            ("dq", info_nce_triton.query_grad_kernel),
+            ("dk", info_nce_triton.key_grad_kernel),
+        )
+        for dtype, d, masked in ((torch.bfloat16, 384, True), (torch.float32, 384, False), (torch.float32, 384, True))
+    },
+    **{f"bank_info_nce {d}": bank(d) for d in (128, 384, bank_info_nce.TILED_WIDTH)},
 }
 
 
@@ -60,7 +91,8 @@ def measure(case: Case) -> dict[str, int]:
     kernel, args, constants, options = case
     aligned = [i for i, name in enumerate(kernel.arg_names) if args.get(name, "")[:1] == "*" or name == "stride"]
     signature = {name: args.get(name, "constexpr") for name in kernel.arg_names}
-    source = ASTSource(kernel, signature, constants, {(i,): [["tt.divisibility", 16]] for i in aligned})
+    fixed = {name: constants.get(name) for name in kernel.arg_names if name not in args}
+    source = ASTSource(kernel, signature, fixed, {(i,): [["tt.divisibility", 16]] for i in aligned})
     compiled = triton.compile(source, target=TARGET, options=options)
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"
@@ -70,8 +102,14 @@ def measure(case: Case) -> dict[str, int]:
             for flag in ("-res-usage", "-sass")
         )
     found = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", usage))
+    narrow = len(re.findall(r"arith\.muli .*: tensor<\w*xi32", compiled.asm["ttir"]))
     counted = {name: len(re.findall(pattern, code)) for name, pattern in OPCODES.items()}
-    return {**{name.lower(): int(n) for name, n in found.items()}, "shared": compiled.metadata.shared, **counted}
+    return {
+        **{name.lower(): int(n) for name, n in found.items()},
+        "shared": compiled.metadata.shared,
+        "products_32": narrow,
+        **counted,
+    }
 
 
 OPCODES = {

@@ -42,3 +42,15 @@ def test_rows_move_in_sixteen_bytes(measured: Measured) -> None:
     for name, use in measured.items():
         if name.startswith(("gather", "segment")):
             assert use["wide_loads"] and use["wide_stores"] and not use["narrow_loads"], f"{name}: {use}"
+
+
+def test_products_of_halves_run_on_tensor_cores_and_loads_run_ahead(measured: Measured) -> None:
+    for name, use in measured.items():
+        if "info_nce" in name:
+            assert use["tensor_core"] and use["async_copies"], f"{name}: {use}"
+
+
+def test_no_address_is_a_product_of_32_bits(measured: Measured) -> None:
+    """Row x width passes 2^31 in a table of 524,288 x 4096."""
+    for name, use in measured.items():
+        assert not use["products_32"], f"{name}: {use}"
