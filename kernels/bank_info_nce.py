@@ -9,7 +9,7 @@ import torch
 from contrastok.kernels.info_nce import accumulator
 from contrastok.kernels.runtime import use_triton
 
-CHUNK = 8192
+CHUNK = 4096
 """Rows of the bank that plain torch takes at once. Measured by `python -m benchmarks.kernels bank`."""
 TILED_WIDTH = 512
 """Up to this width the Triton kernel keeps a query's gradient in registers."""

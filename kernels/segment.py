@@ -77,5 +77,7 @@ def _summed(values: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     runs = len(offsets) - 1
     if runs == len(values):
         return values
+    if values.is_cuda:  # where index_add_ adds in the order in which threads happen to come
+        return torch.segment_reduce(values, "sum", offsets=offsets.long(), axis=0)
     run = torch.repeat_interleave(torch.arange(runs, device=values.device), offsets.diff(), output_size=len(values))
     return values.new_zeros(runs, values.shape[1]).index_add_(0, run, values)
