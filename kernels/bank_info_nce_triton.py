@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Triton kernel of `bank_info_nce`: each program streams one slice of the bank past its queries."""
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def launch_options(d: int) -> dict[str, Any]:
 def slice_count(rows: int, keys: int, device: torch.device) -> int:
     """Slices that give every processor of the device a program, if the bank is long enough."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
-    return max(1, min(triton.cdiv(processors, triton.cdiv(max(1, rows), ROWS)), triton.cdiv(keys, SHORTEST)))
+    fitting: int = triton.cdiv(processors, triton.cdiv(max(1, rows), ROWS))
+    return max(1, min(fitting, -(-keys // SHORTEST)))
 
 
 def slices(

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-decorators, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """Triton kernels of `info_nce`: tiles of similarities that never leave the chip.
 
 Each program owns what it writes: its queries' losses, or a tile of one gradient. There are no atomics.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class RowPlan:
     chunks: torch.Tensor
     rows: torch.Tensor
     row_chunks: torch.Tensor
-    n: int
+    n: int = field(kw_only=True)
 
     @classmethod
     def of(cls, slots: torch.Tensor, n: int) -> RowPlan:
@@ -55,7 +55,7 @@ class RowPlan:
         within = np.arange(row_chunks[-1]) - np.repeat(row_chunks[:-1], np.diff(row_chunks))
         chunks = np.append(np.repeat(starts, np.diff(row_chunks)) + CHUNK * within, held.size)
         parts = (order, chunks, held[starts], row_chunks)
-        return cls(*(torch.from_numpy(part.astype(np.int32)) for part in parts), n)
+        return cls(*(torch.from_numpy(part.astype(np.int32)) for part in parts), n=n)
 
     def tensors(self) -> list[torch.Tensor]:
         """Order, chunks, rows and row_chunks, as the operators take them."""
@@ -63,8 +63,8 @@ class RowPlan:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> RowPlan:
         """The plan on a device; `non_blocking` pays off after `pin_memory`."""
-        return RowPlan(*(part.to(device, non_blocking=non_blocking) for part in self.tensors()), self.n)
+        return RowPlan(*(part.to(device, non_blocking=non_blocking) for part in self.tensors()), n=self.n)
 
     def pin_memory(self) -> RowPlan:
         """The plan in page-locked memory, as a DataLoader with `pin_memory=True` asks for it."""
-        return RowPlan(*(part.pin_memory() for part in self.tensors()), self.n)
+        return RowPlan(*(part.pin_memory() for part in self.tensors()), n=self.n)
