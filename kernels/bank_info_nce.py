@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from contrastok.kernels.info_nce import accumulator
-from contrastok.kernels.runtime import use_triton
+from contrastok.kernels.info_nce import product
+from contrastok.kernels.runtime import accumulator, use_triton
 
 CHUNK = 4096
 """Rows of the bank that plain torch takes at once. Measured by `python -m benchmarks.kernels bank`."""
@@ -126,13 +126,13 @@ def streamed(
     top, total, pulled = own, torch.zeros_like(own), torch.zeros_like(queries)
     for start in range(0, len(bank), CHUNK):
         keys = bank[start : start + CHUNK].to(queries.dtype)
-        logits = (queries @ keys.T).div_(temperature)
+        logits = product(queries, keys.T).div_(temperature)
         if row_groups is not None and bank_groups is not None:
             logits.masked_fill_(row_groups[:, None] == bank_groups[start : start + CHUNK], -torch.inf)
         highest = torch.maximum(top, logits.amax(dim=1))
         weights, shrink = logits.sub_(highest[:, None]).exp_(), (top - highest).exp()
         total = total * shrink + weights.sum(dim=1)
-        pulled = (pulled * shrink[:, None]).addmm_(weights, keys)
+        pulled = (pulled * shrink[:, None]).add_(product(weights, keys))
         top = highest
     return top, total, pulled
 

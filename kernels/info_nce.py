@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from contrastok.kernels.runtime import use_triton
+from contrastok.kernels.runtime import accumulator, use_triton
 
 CHUNK = 2**22
 """Similarities that a matrix product makes at once. Measured by `python -m benchmarks.kernels chunk`."""
@@ -173,11 +173,6 @@ def tiled(queries: torch.Tensor, keys: torch.Tensor) -> bool:
     return use_triton(queries) and not wide and len(queries) * len(keys) >= TILED_FROM
 
 
-def accumulator(tensor: torch.Tensor) -> torch.dtype:
-    """The dtype of logits and of sums."""
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
-
-
 def parts(queries: torch.Tensor, keys: torch.Tensor) -> list[slice]:
     """Runs of queries whose similarities to all keys are a chunk."""
     size = max(1, CHUNK // max(1, len(keys)))
@@ -185,10 +180,11 @@ def parts(queries: torch.Tensor, keys: torch.Tensor) -> list[slice]:
 
 
 def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The matrix product, added up and returned in float32 (float64 for float64)."""
-    if a.is_cuda and a.dtype in (torch.float16, torch.bfloat16):
-        return torch.mm(a, b, out_dtype=torch.float32)
-    return a.to(accumulator(a)) @ b.to(accumulator(b))
+    """The matrix product, added up and returned in float32 (float64 for float64), under autocast too."""
+    with torch.autocast(a.device.type, enabled=False):
+        if a.is_cuda and a.dtype in (torch.float16, torch.bfloat16):
+            return torch.mm(a, b, out_dtype=torch.float32)
+        return a.to(accumulator(a)) @ b.to(accumulator(b))
 
 
 def chunk_logits(

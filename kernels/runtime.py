@@ -1,4 +1,4 @@
-"""Which implementation of a kernel runs: the one place that decides."""
+"""Which implementation of a kernel runs, and in which dtype it adds up: the one place that decides."""
 
 from __future__ import annotations
 
@@ -30,3 +30,8 @@ def use_triton(tensor: torch.Tensor) -> bool:
     if tensor.dtype == torch.float64 or wanted == "torch":
         return False
     return wanted == "triton" or ((tensor.is_cuda or interpreting()) and find_spec("triton") is not None)
+
+
+def accumulator(tensor: torch.Tensor) -> torch.dtype:
+    """The dtype of sums over a tensor: float64 for float64, float32 for all others."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32

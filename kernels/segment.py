@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from contrastok.kernels.plan import RowPlan
-from contrastok.kernels.runtime import use_triton
+from contrastok.kernels.runtime import accumulator, use_triton
 
 
 def segment_sum_rows(grad: torch.Tensor, plan: RowPlan) -> torch.Tensor:
@@ -58,11 +58,6 @@ def slot_sum_op(grad: torch.Tensor, slots: torch.Tensor, n: int) -> torch.Tensor
 @slot_sum_op.register_fake
 def _(grad: torch.Tensor, slots: torch.Tensor, n: int) -> torch.Tensor:
     return grad.new_empty(n, grad.shape[1], dtype=accumulator(grad))
-
-
-def accumulator(grad: torch.Tensor) -> torch.dtype:
-    """The dtype in which gradients are added up."""
-    return torch.float64 if grad.dtype == torch.float64 else torch.float32
 
 
 def row_sums(grad: torch.Tensor, plan: list[torch.Tensor]) -> torch.Tensor:

@@ -36,7 +36,7 @@ Case = tuple[Any, dict[str, str], dict[str, Any], dict[str, int]]
 
 def gather(table: str, d: int, scaled: bool = False) -> Case:
     kernel = gather_triton.gather_kernel
-    args = {"ids": "*i64", "slots": "*i32", "frozen": table, "rows": "*fp32", "out": table, "N": "i32", "stride": "i64"}
+    args = {"ids": "*i64", "slots": "*i32", "frozen": table, "rows": "*fp32", "out": table, "N": "i32", "stride": "i32"}
     block = min(triton.next_power_of_2(d), 1024)
     tokens = max(1, gather_triton.WORK // block)
     return (

@@ -134,6 +134,16 @@ def test_same_bits_in_twenty_runs(device: torch.device, random: Draw) -> None:
         assert all(torch.equal(a, b) for a, b in zip(ours(device, case, weights), first, strict=True))
 
 
+def test_autocast_changes_no_bit(device: torch.device, random: Draw) -> None:
+    q, p, bank = (t.to(device) for t in problem(random, 5, 90, 16, torch.float32, torch.bfloat16)[:3])
+    q.requires_grad_()
+    plain = bank_info_nce(q, p, bank, TEMPERATURE)[0]
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        cast = bank_info_nce(q, p, bank, TEMPERATURE)[0]
+        gradient = torch.autograd.grad(cast.sum(), q)[0]
+    assert torch.equal(cast, plain) and torch.equal(gradient, torch.autograd.grad(plain.sum(), q)[0])
+
+
 def test_gradcheck(random: Draw) -> None:
     q, p, bank, rows, columns = problem(random, 3, 90, 4, torch.float64, torch.float64)
     groups = {"row_groups": rows, "bank_groups": columns}

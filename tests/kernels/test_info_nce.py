@@ -150,6 +150,16 @@ def test_same_bits_in_twenty_runs(device: torch.device, random: Draw) -> None:
         assert all(torch.equal(a, b) for a, b in zip(ours(device, case, weights), first, strict=True))
 
 
+def test_autocast_changes_no_bit(device: torch.device, random: Draw) -> None:
+    q, k, targets = (t.to(device) for t in problem(random, 5, 11, 16, torch.float32, "")[:3])
+    q.requires_grad_()
+    plain = info_nce(q, k, targets, None, TEMPERATURE)[0]
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        cast = info_nce(q, k, targets, None, TEMPERATURE)[0]
+        gradient = torch.autograd.grad(cast.sum(), q)[0]
+    assert torch.equal(cast, plain) and torch.equal(gradient, torch.autograd.grad(plain.sum(), q)[0])
+
+
 def test_gradcheck(random: Draw) -> None:
     q, k, targets, mask, rows, columns, _ = problem(random, 4, 6, 3, torch.float64, "mask and groups")
 

@@ -56,12 +56,13 @@ def test_same_bits_in_twenty_runs_and_for_any_threads(device: torch.device, rand
         torch.set_num_threads(threads)
 
 
-def test_the_order_of_addition_is_the_plans(device: torch.device) -> None:
-    """1e8 + 1 - 1e8 is 0 from the left in float32; chunk by chunk, the ones of the second chunk survive."""
+@pytest.mark.parametrize(("at", "ones", "expected"), [(CHUNK - 1, CHUNK + 8, 1.0), (CHUNK, CHUNK + 8, 0.0)])
+def test_a_chunk_is_added_up_before_it_meets_another(device: torch.device, at: int, ones: int, expected: float) -> None:
+    """1e8 + 1 is 1e8 in float32: the 1 is lost where -1e8 stands in its own chunk, and kept where it does not."""
     grad = torch.zeros(2 * CHUNK, 16)
-    grad[0], grad[8], grad[CHUNK - 1], grad[CHUNK:] = 1e8, 1.0, -1e8, 1.0
+    grad[0], grad[at], grad[ones] = 1e8, -1e8, 1.0
     ours = segment_sum_rows(grad.to(device), RowPlan.of(torch.zeros(2 * CHUNK).int(), 1).to(device))
-    assert torch.equal(ours.cpu(), torch.full((1, 16), float(CHUNK)))
+    assert torch.equal(ours.cpu(), torch.full((1, 16), expected))
 
 
 @settings(max_examples=40, deadline=None)
