@@ -28,7 +28,7 @@ class State:
         return (self.rows, *self.moments, self.steps)
 
 
-@pytest.mark.parametrize("d", [1, 17, 48, 600])
+@pytest.mark.parametrize("d", [1, 17, 600])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_against_the_algorithm_in_float64(
     device: torch.device, d: int, dtype: torch.dtype, random: Draw, close: Callable[..., None]
