@@ -2,7 +2,8 @@
 
 The two-table layout is known from IDEFICS (`IdeficsDecoupledEmbedding`) and torchtune (`FusionEmbedding`).
 Here the frozen side is the base model's own module, so embed scales, quantised tables and custom forwards
-keep working, nothing is resized while training, and the frozen table is no parameter of any optimiser.
+keep working; a module that only looks rows up is read in the same pass as ours. Nothing is resized while
+training, and the frozen table is no parameter of any optimiser.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from contrastok.errors import ModelError
-from contrastok.kernels.gather import overlay_rows
+from contrastok.kernels.gather import gather_rows
 
 
 class RowOverlay(nn.Module):
@@ -38,6 +39,7 @@ class RowOverlay(nn.Module):
         slots[list(ids)] = torch.tensor(list(row_of), dtype=torch.int32)
         self.register_buffer("slots", slots.to(device), persistent=False)
         self.scale = output_scale(base)
+        self.direct = looks_up(base, self.scale)
 
     def _table(self) -> torch.Tensor:
         return self.base.weight  # type: ignore[return-value]
@@ -57,8 +59,11 @@ class RowOverlay(nn.Module):
             `[..., T, d]` in the dtype of the base module.
         """
         slots = self.slots[input_ids]  # type: ignore[index]
-        frozen = self.base(input_ids.masked_fill(slots >= 0, 0))
-        return overlay_rows(frozen, self.rows, slots, self.scale)
+        if self.direct:
+            return gather_rows(input_ids, slots, self._table(), self.rows, scale=self.scale)
+        frozen = self.base(input_ids.masked_fill(slots >= 0, 0)).flatten(0, -2)
+        places = torch.arange(len(frozen), device=frozen.device).view_as(input_ids)
+        return gather_rows(places, slots, frozen, self.rows * self.scale)
 
 
 @torch.no_grad()
@@ -89,3 +94,23 @@ def output_scale(base: nn.Module) -> float:
             hint="this embedding module cannot be extended",
         )
     return scale
+
+
+@torch.no_grad()
+def looks_up(base: nn.Module, scale: float) -> bool:
+    """Whether a module does nothing but look rows up and multiply them by `scale`, to the last bit.
+
+    A class of its own may do more than a probe shows, so its own forward is called; Hugging Face's scaled lookups
+    (Gemma) name their factor.
+    """
+    if not isinstance(base, nn.Embedding) or base.max_norm is not None:
+        return False
+    if "forward" in vars(base) or base._forward_hooks or base._forward_pre_hooks:  # offloading, adapters
+        return False
+    if type(base) is nn.Embedding:
+        return True
+    probe = torch.arange(min(1000, base.num_embeddings), device=base.weight.device)
+    none = torch.full_like(probe, -1, dtype=torch.int32)
+    return hasattr(base, "embed_scale") and torch.equal(
+        base(probe), gather_rows(probe, none, base.weight, base.weight[:0].float(), scale=scale)
+    )

@@ -10,7 +10,7 @@ from torch import nn
 
 from contrastok.attach import attach, detach, merge
 from contrastok.bank import encode_sequences
-from contrastok.embedding import RowOverlay, output_scale
+from contrastok.embedding import RowOverlay, looks_up, output_scale
 from contrastok.errors import ModelError
 from contrastok.models import frozen_hash, input_embedding, load_model
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
@@ -126,3 +126,29 @@ def test_two_table_gradient_equals_the_full_table(tiny_model: Path) -> None:
     weight = input_embedding(model).weight.requires_grad_(True)
     (model(dict(features))["sentence_embedding"] * target).sum().backward()
     torch.testing.assert_close(ours, weight.grad[list(plan.ids)], rtol=1e-12, atol=1e-12)
+
+
+class Doubled(nn.Embedding):
+    """As Hugging Face scales: the factor is named, and cast to the table's dtype."""
+
+    embed_scale = torch.tensor(2.0)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(ids) * self.embed_scale.to(self.weight.dtype)
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, Doubled, Scaled])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_frozen_rows_are_the_modules_own_bits(kind: type[nn.Embedding], dtype: torch.dtype) -> None:
+    """Plain and named lookups are read directly, a class of its own is called; all say the same."""
+    base = kind(50, 24).to(dtype)
+    overlay = RowOverlay(base, torch.ones(1, 24), ids=[50], row_of=[0])
+    assert overlay.direct == (kind is not Scaled)
+    assert torch.equal(overlay(torch.arange(51).view(3, 17)).flatten(0, 1)[:50], base(torch.arange(50)))
+
+
+def test_a_lookup_that_something_hooks_into_is_called() -> None:
+    base = nn.Embedding(5, 4)
+    base.register_forward_hook(lambda module, args, output: output)
+    assert not looks_up(base, 1.0) and looks_up(nn.Embedding(5, 4), 1.0)
+    assert not looks_up(nn.Embedding(5, 4, max_norm=1.0), 1.0)
