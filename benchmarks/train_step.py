@@ -35,7 +35,7 @@ from benchmarks.harness import Measured, Steps, against, take_turns, write_json
 from benchmarks.markdown import table
 from benchmarks.step_data import MODELS, TEMPERATURE, Lesson, prepare
 from contrastok.attach import attach
-from contrastok.bank import FrozenEncoder, collate
+from contrastok.bank import FrozenEncoder
 from contrastok.batches import build_training_set
 from contrastok.config import TrainConfig
 from contrastok.console import Console
@@ -247,16 +247,17 @@ def batch_of(loop: Loop, lesson: Lesson, chosen: list[int], negatives: int) -> B
     by_text = {lesson.pairs.anchor[i]: data.anchors[i] for i in range(len(data.anchors))}
     anchors = [by_text[lesson.pairs.anchor[i]] for i in chosen]
     columns = [a.positives[0] for a in anchors] + [a.negatives[0] for a in anchors if negatives]
-    return Batch(
-        anchors=collate(loop.feed.tokenizer, [a.ids for a in anchors], device),
-        own=torch.tensor([a.key for a in anchors], device=device),
-        pair_query=torch.arange(len(anchors), device=device),
-        targets=torch.arange(len(anchors), device=device),
-        columns=torch.tensor(columns, device=device),
-        blocked=torch.zeros(len(anchors), len(columns), dtype=torch.bool, device=device),
-        rows=torch.zeros(0, dtype=torch.long, device=device),
+    batch = Batch(
+        anchors=loop.feed.inputs([a.ids for a in anchors]),
+        own=torch.tensor([a.key for a in anchors]),
+        pair_query=torch.arange(len(anchors)),
+        targets=torch.arange(len(anchors)),
+        columns=torch.tensor(columns),
+        blocked=torch.zeros(len(anchors), len(columns), dtype=torch.bool),
+        rows=torch.zeros(0, dtype=torch.long),
         words=None,
     )
+    return batch.to(device)
 
 
 def main() -> None:

@@ -8,13 +8,15 @@ training, and the frozen table is no parameter of any optimiser.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
 from contrastok.errors import ModelError
 from contrastok.kernels.gather import gather_rows
+from contrastok.kernels.plan import RowPlan
 
 
 class RowOverlay(nn.Module):
@@ -40,6 +42,7 @@ class RowOverlay(nn.Module):
         self.register_buffer("slots", slots.to(device), persistent=False)
         self.scale = output_scale(base)
         self.direct = looks_up(base, self.scale)
+        self._plan: RowPlan | None = None
 
     def _table(self) -> torch.Tensor:
         return self.base.weight  # type: ignore[return-value]
@@ -48,6 +51,15 @@ class RowOverlay(nn.Module):
     def weight(self) -> torch.Tensor:
         """The frozen table, `[V, d]`; Hugging Face code reads its dtype and device."""
         return self._table()
+
+    @contextlib.contextmanager
+    def planned(self, plan: RowPlan) -> Iterator[None]:
+        """Inside, ids of as many positions as the plan's are those that it was made for; the backward follows it."""
+        self._plan = plan
+        try:
+            yield
+        finally:
+            self._plan = None
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Embed ids.
@@ -59,11 +71,12 @@ class RowOverlay(nn.Module):
             `[..., T, d]` in the dtype of the base module.
         """
         slots = self.slots[input_ids]  # type: ignore[index]
+        plan = self._plan if self._plan is not None and self._plan.positions == input_ids.numel() else None
         if self.direct:
-            return gather_rows(input_ids, slots, self._table(), self.rows, scale=self.scale)
+            return gather_rows(input_ids, slots, self._table(), self.rows, scale=self.scale, plan=plan)
         frozen = self.base(input_ids.masked_fill(slots >= 0, 0)).flatten(0, -2)
         places = torch.arange(len(frozen), device=frozen.device).view_as(input_ids)
-        return gather_rows(places, slots, frozen, self.rows * self.scale)
+        return gather_rows(places, slots, frozen, self.rows * self.scale, plan=plan)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,32 @@ from torch.utils.data import DataLoader, Dataset
 from contrastok.bank import collate
 from contrastok.batches import Anchor, TrainingSet, steps
 from contrastok.config import TrainConfig
+from contrastok.kernels.plan import RowPlan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-Features = dict[str, torch.Tensor]
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the model reads.
+
+    Attributes:
+        features: input_ids, attention_mask, ..., int64 `[B, T]`.
+        plan: where in it the new rows stand.
+    """
+
+    features: dict[str, torch.Tensor]
+    plan: RowPlan
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Inputs:
+        """The same on a device."""
+        features = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.features.items()}
+        return Inputs(features, self.plan.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Inputs:
+        """The same in pinned memory."""
+        return Inputs({name: tensor.pin_memory() for name, tensor in self.features.items()}, self.plan.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -25,40 +46,36 @@ class Batch:
     """Anchors of one forward pass: A of them, of P pairs, against K keys; R rows occur in them.
 
     Attributes:
-        anchors: input_ids, attention_mask, ..., int64 `[A, T]`.
+        anchors: `[A, T]`.
         own: place of each anchor's own text in the bank, int64 `[A]`.
         pair_query: for each pair its anchor, int64 `[P]`.
         targets: for each pair the column of its positive, int64 `[P]`.
         columns: places of the keys in the bank, int64 `[K]`; None when they are the whole bank.
         blocked: bool `[A, K]`, true where a key speaks of the anchor's terms, so that it is no negative.
         rows: the rows that occur, int64 `[R]`.
-        words: input_ids, ... of their isolated tokens, int64 `[R, T]`; None without a predictor.
+        words: their isolated tokens, `[R, T]`; None without a predictor.
     """
 
-    anchors: Features
+    anchors: Inputs
     own: torch.Tensor
     pair_query: torch.Tensor
     targets: torch.Tensor
     columns: torch.Tensor | None
     blocked: torch.Tensor
     rows: torch.Tensor
-    words: Features | None
+    words: Inputs | None
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device; copies from pinned memory do not wait."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self._each(lambda part: part.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """The same in pinned memory; a DataLoader calls this."""
-        return self._each(lambda tensor: tensor.pin_memory())
+        return self._each(lambda part: part.pin_memory())
 
-    def _each(self, change: Any) -> Batch:
-        def changed(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {name: change(tensor) for name, tensor in value.items()}
-            return None if value is None else change(value)
-
-        return Batch(**{field.name: changed(getattr(self, field.name)) for field in fields(self)})
+    def _each(self, change: Callable[[Any], Any]) -> Batch:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: None if part is None else change(part) for name, part in parts.items()})
 
 
 class Feed(Dataset[list[Batch]]):
@@ -67,6 +84,7 @@ class Feed(Dataset[list[Batch]]):
     Args:
         data: anchors, and which keys are no negatives of which row.
         tokenizer: the extended tokenizer, for padding.
+        slots: for each id its trainable row or -1, int `[V]`.
         config: the options.
         words: for each row the finished ids of its isolated token; empty without a predictor.
     """
@@ -75,10 +93,12 @@ class Feed(Dataset[list[Batch]]):
         self,
         data: TrainingSet,
         tokenizer: PreTrainedTokenizerFast,
+        slots: torch.Tensor,
         config: TrainConfig,
         words: Sequence[Sequence[int]] = (),
     ) -> None:
         self.data, self.tokenizer, self.config, self.words = data, tokenizer, config, words
+        self.slots = slots.cpu()
         lengths = [len(anchor.ids) for anchor in data.anchors]
         self.plan = list(steps(lengths, config.batch_size, config.epochs, config.gradient_accumulation, config.seed))
 
@@ -115,15 +135,20 @@ class Feed(Dataset[list[Batch]]):
                 blocked[i, at[at >= 0]] = True
         rows = sorted({row for anchor in anchors for row in anchor.rows})
         return Batch(
-            anchors=collate(self.tokenizer, [anchor.ids for anchor in anchors], "cpu"),
+            anchors=self.inputs([anchor.ids for anchor in anchors]),
             own=torch.tensor([anchor.key for anchor in anchors]),
             pair_query=torch.tensor([i for i, anchor in enumerate(anchors) for _ in anchor.positives]),
             targets=torch.from_numpy(place[[p for anchor in anchors for p in anchor.positives]]),
             columns=None if columns is None else torch.from_numpy(columns),
             blocked=torch.from_numpy(blocked),
             rows=torch.tensor(rows),
-            words=collate(self.tokenizer, [self.words[row] for row in rows], "cpu") if self.words else None,
+            words=self.inputs([self.words[row] for row in rows]) if self.words else None,
         )
+
+    def inputs(self, sequences: Sequence[Sequence[int]]) -> Inputs:
+        """Finished ids, padded."""
+        features = collate(self.tokenizer, sequences, "cpu")
+        return Inputs(features, RowPlan.of(self.slots[features["input_ids"]], len(self.data.updates)))
 
     def _columns(self, anchors: list[Anchor], seed: tuple[int, int]) -> np.ndarray | None:
         """The places of a batch's keys: None for the whole bank, or its own keys and a sample of the rest."""

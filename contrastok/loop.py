@@ -18,7 +18,7 @@ from contrastok.config import TrainConfig
 from contrastok.console import Console
 from contrastok.embedding import RowOverlay
 from contrastok.errors import ContrastokError, ModelError
-from contrastok.feed import Batch, Features, Feed
+from contrastok.feed import Batch, Feed, Inputs
 from contrastok.losses import LossTerms, anchored_info_nce
 from contrastok.starting import Guide
 from contrastok.state import RunState
@@ -113,7 +113,7 @@ class Loop:
         self.initial = overlay.rows.detach().clone()
         self.guide = guide if config.word_weight else None
         self.keys = data.keys.to(self.device)
-        self.feed = Feed(data, tokenizer, config, self.guide.inputs if self.guide else ())
+        self.feed = Feed(data, tokenizer, overlay.slots, config, self.guide.inputs if self.guide else ())
         self.rate = config.learning_rate or default_rate(overlay.weight, guide is not None)
         self.optimizer = accelerator.prepare(
             torch.optim.Adam([overlay.rows], lr=self.rate, eps=EPSILON, weight_decay=0.0)
@@ -200,9 +200,9 @@ class Loop:
             rows = self.overlay.rows.index_select(0, batch.rows)
             return objective(queries, rows, batch.rows, objective.mask(batch.rows))
 
-    def _embed(self, features: Features, part: str) -> torch.Tensor:
-        with self.watch(part), self.accelerator.autocast():
-            embedded = self.model(dict(features))["sentence_embedding"]
+    def _embed(self, inputs: Inputs, part: str) -> torch.Tensor:
+        with self.watch(part), self.overlay.planned(inputs.plan), self.accelerator.autocast():
+            embedded = self.model(dict(inputs.features))["sentence_embedding"]
             return F.normalize(embedded.float(), dim=-1)
 
     def move(self) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +25,7 @@ class RowPlan:
         rows: the U rows that occur, ascending.
         row_chunks: the first chunk of each of them, and C at the end, `[U + 1]`.
         n: number of trainable rows, those that do not occur included.
+        positions: of the whole batch.
     """
 
     order: torch.Tensor
@@ -31,6 +33,7 @@ class RowPlan:
     rows: torch.Tensor
     row_chunks: torch.Tensor
     n: int = field(kw_only=True)
+    positions: int = field(kw_only=True)
 
     @classmethod
     def of(cls, slots: torch.Tensor, n: int) -> RowPlan:
@@ -55,7 +58,7 @@ class RowPlan:
         within = np.arange(row_chunks[-1]) - np.repeat(row_chunks[:-1], np.diff(row_chunks))
         chunks = np.append(np.repeat(starts, np.diff(row_chunks)) + CHUNK * within, held.size)
         parts = (order, chunks, held[starts], row_chunks)
-        return cls(*(torch.from_numpy(part.astype(np.int32)) for part in parts), n=n)
+        return cls(*(torch.from_numpy(part.astype(np.int32)) for part in parts), n=n, positions=flat.size)
 
     def tensors(self) -> list[torch.Tensor]:
         """Order, chunks, rows and row_chunks, as the operators take them."""
@@ -63,8 +66,11 @@ class RowPlan:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> RowPlan:
         """The plan on a device; `non_blocking` pays off after `pin_memory`."""
-        return RowPlan(*(part.to(device, non_blocking=non_blocking) for part in self.tensors()), n=self.n)
+        return self._each(lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> RowPlan:
         """The plan in page-locked memory, as a DataLoader with `pin_memory=True` asks for it."""
-        return RowPlan(*(part.pin_memory() for part in self.tensors()), n=self.n)
+        return self._each(lambda part: part.pin_memory())
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> RowPlan:
+        return RowPlan(*map(change, self.tensors()), n=self.n, positions=self.positions)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from contrastok.attach import attach, detach, merge
 from contrastok.bank import encode_sequences
 from contrastok.embedding import RowOverlay, looks_up, output_scale
 from contrastok.errors import ModelError
+from contrastok.kernels.plan import RowPlan
 from contrastok.models import frozen_hash, input_embedding, load_model
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 
@@ -49,6 +51,24 @@ def test_gradient_reaches_only_rows_and_sums_over_positions() -> None:
     assert overlay.rows.grad is not None
     assert torch.equal(overlay.rows.grad, torch.stack([weights[0, 0] + weights[0, 4], weights[0, 1] + weights[0, 3]]))
     assert [p for p in overlay.parameters() if p.requires_grad] == [overlay.rows]
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, Scaled])
+def test_a_plan_made_ahead_gives_the_same_bits_and_one_for_other_ids_is_left_aside(kind: type[nn.Embedding]) -> None:
+    overlay = RowOverlay(kind(10, 4), torch.randn(2, 4), ids=[10, 11, 12], row_of=[0, 1, 1])
+    weights = torch.randn(5, 4)
+
+    def gradient(ids: list[int], plan: RowPlan | None) -> torch.Tensor:
+        with nullcontext() if plan is None else overlay.planned(plan):
+            out = overlay(torch.tensor([ids]))[0]
+        return torch.autograd.grad((out * weights[: len(ids)]).sum(), overlay.rows)[0]
+
+    ids = [10, 11, 3, 12, 10]
+    plan = RowPlan.of(overlay.slots[torch.tensor(ids)], 2)
+    assert torch.equal(gradient(ids, plan), gradient(ids, None))
+    other = RowPlan.of(torch.tensor([0, -1, -1, -1, -1]), 2)
+    assert not torch.equal(gradient(ids, other), gradient(ids, None))  # it is the plan that is followed
+    assert torch.equal(gradient([11, 3], plan), gradient([11, 3], None))
 
 
 def test_embed_scale_is_found_and_applied_to_new_rows() -> None:
