@@ -15,7 +15,8 @@ Teaches 352 names, half of whose synonyms and categories gen-pairs keeps out of 
   split word, the mean of the pieces, and the initial and trained rows: long answers are nearly all of the time.
 * no harm: STS-B, and sentences of MedQuAD, bit by bit.
 
-Figures stand with 95 % intervals by bootstrap. FOLDER/figures.json holds all of them, and every rank.
+Figures stand with 95 % intervals by bootstrap. FOLDER/figures.json holds all of them, FOLDER/ranks.json
+every rank.
 """
 
 from __future__ import annotations
@@ -100,8 +101,14 @@ def main() -> None:
     model, pairs = (arguments.checkpoint, arguments.pairs) if given else (out / "model", out / "pairs")
     figures = run(SHARED, out, model, pairs, arguments.queries, Console())
     show(figures)
-    with atomic_file(out / "figures.json") as partial:
-        partial.write_text(to_json(figures), encoding="utf-8")
+    ranks = {
+        name: found.pop("per_token")
+        for name, found in figures.items()
+        if isinstance(found, dict) and "per_token" in found
+    }
+    for name, content in (("figures.json", figures), ("ranks.json", ranks)):
+        with atomic_file(out / name) as partial:
+            partial.write_text(to_json(content), encoding="utf-8")
 
 
 if __name__ == "__main__":
