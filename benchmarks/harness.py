@@ -43,8 +43,13 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Steps per second."""
+        """Steps per second, over all of them: for steps of different length."""
         return len(self.seconds) / sum(self.seconds)
+
+    @property
+    def typical(self) -> float:
+        """Steps per second by the median step: for steps that are all the same."""
+        return 1 / median(self.seconds)
 
 
 def take_turns(
@@ -118,9 +123,16 @@ def _status(name: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def against(ours: Sequence[Measured], peer: Sequence[Measured]) -> dict[str, float]:
-    """How many times faster ours is, over rounds: the median, the least and the most; and the peer's peak over ours."""
-    ratios = sorted(a.rate / b.rate for a, b in zip(ours, peer, strict=True))
+def against(ours: Sequence[Measured], peer: Sequence[Measured], *, alike: bool = False) -> dict[str, float]:
+    """How many times faster ours is, over rounds: the median, the least and the most; and the peer's peak over ours.
+
+    Args:
+        ours: rounds of one method.
+        peer: rounds of another.
+        alike: all steps do the same.
+    """
+    speed = (lambda m: m.typical) if alike else (lambda m: m.rate)
+    ratios = sorted(speed(a) / speed(b) for a, b in zip(ours, peer, strict=True))
     peaks = [median(measured.peak for measured in side) for side in (ours, peer)]
     return {
         "times_faster": median(ratios),

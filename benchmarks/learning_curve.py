@@ -126,6 +126,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--source", choices=SOURCES, default="wordnet")
     parser.add_argument("--words", type=int, default=200)
+    parser.add_argument(
+        "--known", type=int, nargs="*", default=WORDS, help="numbers of known words, before all of them"
+    )
+    parser.add_argument("--sentences", type=int, nargs="*", default=SENTENCES, help="of each known word")
+    parser.add_argument("--steps", type=int, nargs="*", default=STEPS, help="of the word stage")
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--out", type=Path, help="write all figures to this file")
     parser.add_argument("--quiet", action="store_true")
@@ -133,7 +138,7 @@ def main() -> None:
     console = Console(arguments.quiet)
     with hidden_words(arguments.source, arguments.model, arguments.words, [arguments.seed], console) as lesson:
         learner = Learner(lesson, console)
-        found = curves(learner, WORDS, SENTENCES, STEPS, arguments.seed)
+        found = curves(learner, arguments.known, arguments.sentences, arguments.steps, arguments.seed)
     print(f"{arguments.source}, {len(learner.words.terms)} words, seed {arguments.seed}")
     for name, points in found.items():
         print(f"\n{markdown(name, points, ['word stage'] if name == 'steps' else list(STAGES))}")

@@ -170,10 +170,10 @@ def measure(task: Task, methods: dict[str, Callable[[Task], Steps]], steps: int,
     figures: dict[str, Any] = {
         "batch": task.batch,
         "keys": task.keys,
-        "ratios": {name: against(ours, peer) for name, peer in found.items() if name != "contrastok"},
+        "ratios": {name: against(ours, peer, alike=True) for name, peer in found.items() if name != "contrastok"},
     }
     if methods is BANK:
-        rate = max(m.rate for m in ours) * 4 * task.batch * task.keys * WIDTH
+        rate = max(m.typical for m in ours) * 4 * task.batch * task.keys * WIDTH
         figures["product_share"] = rate / product_rate(task)
     return figures
 

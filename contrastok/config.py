@@ -142,7 +142,7 @@ class TrainConfig(VocabularyOptions, Common):
     bank_size: int = 16384
     """Frozen keys that each anchor is contrasted against in a step (all of them when there are fewer)."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the frozen body; rows, losses and optimiser stay fp32."""
+    """How the frozen body is held while it trains; rows, losses and optimiser stay fp32."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU when there is one."""
     profile: bool = False

@@ -53,7 +53,7 @@ class CurvePoint:
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """The device and precision of a run.
+    """The device of a run.
 
     Raises:
         ModelError: several processes were started; one is supported.
@@ -64,7 +64,7 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run in this process may have chosen otherwise
     accelerator = Accelerator(
         cpu=config.device == "cpu",
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
+        mixed_precision="no",  # bf16 is how the frozen weights are held: autocast would cast them in every step
         gradient_accumulation_steps=config.gradient_accumulation,
     )
     if accelerator.num_processes > 1:
@@ -201,7 +201,7 @@ class Loop:
             return objective(queries, rows, batch.rows, objective.mask(batch.rows))
 
     def _embed(self, inputs: Inputs, part: str) -> torch.Tensor:
-        with self.watch(part), self.overlay.planned(inputs.plan), self.accelerator.autocast():
+        with self.watch(part), self.overlay.planned(inputs.plan):
             embedded = self.model(dict(inputs.features))["sentence_embedding"]
             return F.normalize(embedded.float(), dim=-1)
 

@@ -82,6 +82,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         return summary
     facts = base_facts(model, config.model, words.plan)
     result = _train_rows(model, words, pairs, evidence, facts, config, console)
+    if config.precision == "bf16":
+        model = load_model(config.model)  # its own bits: those that were trained with are rounded
     manifest = build_manifest(model, words, terms, pairs, facts, result, config)
     with atomic_folder(config.out, config.overwrite) as folder:
         manifest = write_checkpoint(
@@ -139,10 +141,15 @@ def _train_rows(
         device=str(accelerator.device),
     )
     state = RunState(state_path(config.out), key)
-    overlay = attach(model, words.plan, start.placed)
+    overlay = attach(_held_in(model, config), words.plan, start.placed)
     loop = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide)
     curve = loop.run()
     return TrainedRows(overlay.rows.detach().cpu(), start, data, curve, state, loop.watch.milliseconds())
+
+
+def _held_in(model: SentenceTransformer, config: TrainConfig) -> SentenceTransformer:
+    """The model with its weights held in the precision of the run; once everything frozen has been encoded."""
+    return model.to(torch.bfloat16) if config.precision == "bf16" else model
 
 
 def _training_set(
@@ -172,7 +179,8 @@ def _estimate(
     start = time.perf_counter()
     data = _training_set(model, words, piece, FrozenEncoder(model, model.tokenizer, cache=False))
     per_key = (time.perf_counter() - start) / len(data.keys)
-    overlay = attach(model, words.plan, initial_rows(PLAIN, init_context(model, words.plan)))
+    rows = initial_rows(PLAIN, init_context(model, words.plan))
+    overlay = attach(_held_in(model, config), words.plan, rows)
     trial = dataclasses.replace(config, epochs=1)
     start = time.perf_counter()
     Loop(model, overlay, data, words.extended, trial, accelerator, None, Console(quiet=True)).run()

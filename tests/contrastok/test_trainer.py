@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
@@ -22,6 +23,7 @@ from contrastok.config import ApplyConfig, TrainConfig
 from contrastok.errors import ConfigError, ContrastokError, InputError, ModelError, OutputError
 from contrastok.export import apply
 from contrastok.files import sha256_file
+from contrastok.loop import CurvePoint, Loop
 from contrastok.trainer import train
 
 Make = Callable[..., TrainConfig]
@@ -147,6 +149,40 @@ def test_ways_of_training(make_config: Make, options: dict[str, Any]) -> None:
     summary = train(make_config(epochs=2, **options))
     assert summary["last"]["move"] > 0.005 and np.isfinite(summary["last"]["loss"])
     assert summary["steps"] == (2 if "gradient_accumulation" in options else 6)
+
+
+def test_bf16_holds_the_frozen_weights_once_and_the_checkpoint_has_the_base_models_bits(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[torch.dtype] = []
+    run = Loop.run
+
+    def watched(loop: Loop) -> list[CurvePoint]:
+        held.extend(p.dtype for p in loop.model.parameters() if p is not loop.overlay.rows)
+        assert loop.overlay.rows.dtype == torch.float32
+        return run(loop)
+
+    monkeypatch.setattr(Loop, "run", watched)
+    config = make_config(epochs=1, precision="bf16")
+    summary = train(config)
+    assert held and set(held) == {torch.bfloat16}
+    assert summary["frozen"]["sha256_before"] == summary["frozen"]["sha256_after"]
+    assert summary["frozen"] == train(make_config(epochs=1))["frozen"]
+    loaded = AutoModel.from_pretrained(str(config.out), dtype="auto")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+
+
+def test_a_profile_tells_the_parts_of_a_step_and_changes_no_bit(
+    make_config: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, watched = make_config(epochs=1), make_config(epochs=1, profile=True, quiet=False)
+    assert "profile" not in train(plain)
+    summary = train(watched)
+    assert set(summary["profile"]) == {"batches", "embedding", "body forward", "loss", "backward", "optimizer"}
+    assert all(milliseconds > 0 for milliseconds in summary["profile"].values())
+    assert "body forward" in capsys.readouterr().err
+    assert plain.out and watched.out
+    assert sha256_file(plain.out / "model.safetensors") == sha256_file(watched.out / "model.safetensors")
 
 
 def test_existing_output_is_refused_before_any_work(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
