@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 KITCHEN := examples/kitchen
 
-.PHONY: help setup demo test lint wheel clean
+.PHONY: help setup demo test lint wheel bench bench-gpu clean
 .DEFAULT_GOAL := help
 
 help:  ## Show the targets
@@ -39,6 +39,25 @@ lint: $(VENV)/.ready  ## ruff, and mypy against the built wheel
 
 wheel: $(VENV)/.ready  ## Build the wheel, install it elsewhere and import it from another folder
 	.ci/wheel
+
+# Every method has a process of its own; nothing else should run on the machine meanwhile.
+define speed
+	$(1) -m benchmarks.embedding_op --shape all --new 100 10000 --json benchmarks/results/embedding_op_$(2).json
+	$(1) -m benchmarks.train_step --model minilm --json benchmarks/results/train_step_minilm_$(2).json
+	$(1) -m benchmarks.train_step --model minilm --negatives 1 --json benchmarks/results/train_step_minilm_negatives_$(2).json
+	$(1) -m benchmarks.train_step --model minilm-250k --json benchmarks/results/train_step_250k_$(2).json
+	$(1) -m benchmarks.loss --batch $(3) --bank $(4) --json benchmarks/results/loss_$(2).json
+	$(1) -m benchmarks.scaling --json benchmarks/results/scaling_$(2).json
+endef
+
+bench: $(VENV)/.ready  ## All benchmarks of speed, on the CPU
+	$(call speed,$(BIN)/python,cpu,1024 4096 8192,10000 100000 1000000)
+
+# .venv holds torch for the CPU, so this uses an environment that has torch for the GPU, and peft.
+bench-gpu:  ## Tests of the kernels and all benchmarks of speed, on the GPU of PYTHON's torch
+	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PYTHON) -m pytest tests/kernels
+	$(call speed,$(PYTHON),gpu,4096 16384 65536,100000 1000000 10000000)
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info
