@@ -6,6 +6,8 @@ median over rounds of which each compares neighbours in time. A process of its o
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import multiprocessing
 import os
 import platform
@@ -107,6 +109,8 @@ def _reset_peak() -> int:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed while a method got ready is not at its service for nothing
     with open("/proc/self/clear_refs", "w") as handle:
         handle.write("5")  # the high-water mark of the resident set starts anew (man 5 proc)
     return _status("VmRSS")

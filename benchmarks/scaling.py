@@ -32,7 +32,7 @@ from contrastok.batches import Anchor, TrainingSet
 from contrastok.config import TrainConfig
 from contrastok.console import Console
 from contrastok.embedding import RowOverlay
-from contrastok.loop import Loop, make_accelerator
+from contrastok.loop import Loop, make_accelerator, read_figures
 from contrastok.models import input_embedding, load_model, transformer
 
 KEYS, LENGTH, BATCH = 4096, 16, 32
@@ -57,7 +57,7 @@ CURVES: dict[str, list[int]] = {
 
 
 def epoch(size: Size) -> Steps:
-    """A loop over an epoch; its steps are those of the last `count`."""
+    """A loop over an epoch: its first `count` steps, or all of them when that is 0."""
     model, device = load_model("minilm"), make_accelerator(TrainConfig()).device
     widen(model, size.vocabulary)
     model.to(device).requires_grad_(False)
@@ -74,7 +74,7 @@ def epoch(size: Size) -> Steps:
     def run(count: int) -> list[float]:
         count = count or len(loop.feed)
         batches = iter(loop.feed.loader(0, loop.device))
-        return clocked(lambda step: loop._read([loop.step(step, next(batches))], step), count)
+        return clocked(lambda step: read_figures([loop.step(step, next(batches))], step), count)
 
     return run
 

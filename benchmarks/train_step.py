@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.harness import Measured, Steps, against, take_turns, write_json
+from benchmarks.harness import Measured, Steps, against, take_turns, wait, write_json
 from benchmarks.markdown import table
 from benchmarks.step_data import MODELS, TEMPERATURE, Lesson, prepare
 from contrastok.attach import attach
@@ -42,7 +42,7 @@ from contrastok.console import Console
 from contrastok.export import init_context
 from contrastok.feed import Batch
 from contrastok.initializers import initial_rows
-from contrastok.loop import Loop, make_accelerator
+from contrastok.loop import Loop, make_accelerator, read_figures
 from contrastok.models import input_embedding, load_model, transformer
 from contrastok.vocabulary import extend_tokenizer
 
@@ -59,7 +59,7 @@ def contrastok_steps(lesson: Lesson, negatives: int) -> Steps:
 
     def run(count: int) -> list[float]:
         batches = iter(loop.feed.loader(0, loop.device))
-        return clocked(lambda step: loop._read([loop.step(step, next(batches))], step), min(count, len(loop.feed)))
+        return clocked(lambda step: read_figures([loop.step(step, next(batches))], step), min(count, len(loop.feed)))
 
     return run
 
@@ -139,6 +139,7 @@ def trainer_steps(lesson: Lesson, negatives: int, prepare: Prepare) -> Steps:
             self.ends.append(time.perf_counter())
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
+            wait()
             self.ends.append(time.perf_counter())
 
     def run(count: int) -> list[float]:
@@ -175,6 +176,7 @@ def make_trainer(model: SentenceTransformer, lesson: Lesson, negatives: int, ste
         max_steps=steps,
         learning_rate=RATE,
         weight_decay=0.0,
+        max_grad_norm=0.0,
         lr_scheduler_type="linear",
         save_strategy="no",
         logging_strategy="no",

@@ -109,23 +109,14 @@ class FrozenEncoder:
         self, inputs: list[Any], to_ids: Callable[[list[Any]], list[list[int]]], description: str
     ) -> np.ndarray:
         shards = [inputs[i : i + SHARD] for i in range(0, len(inputs), SHARD)]
-        if self.folder is None:
-            found = [
-                encode_sequences(self.model, self.tokenizer, to_ids(shard))
-                for shard in self.console.track(shards, description)
-            ]
-            return np.concatenate(found) if found else np.zeros((0, self.dim), np.float32)
-        files = [self.folder / f"{_hash([self.model.max_seq_length, shard])}.npy" for shard in shards]
-        if len(shards) < 2:
-            return self._shard(files[0], shards[0], to_ids) if shards else np.zeros((0, self.dim), np.float32)
-        whole = self.folder / f"{_hash([file.name for file in files])}.npy"
-        kept = _mapped(whole)
-        if kept is not None:
-            return kept
-        steps = self.console.track(list(zip(files, shards, strict=True)), description)
-        return _joined(whole, files, [self._shard(file, shard, to_ids) for file, shard in steps])
+        found = [self._shard(shard, to_ids) for shard in self.console.track(shards, description)]
+        return found[0] if len(found) == 1 else np.concatenate(found or [np.zeros((0, self.dim), np.float32)])
 
-    def _shard(self, file: Path, shard: list[Any], to_ids: Callable[[list[Any]], list[list[int]]]) -> np.ndarray:
+    def _shard(self, shard: list[Any], to_ids: Callable[[list[Any]], list[list[int]]]) -> np.ndarray:
+        if self.folder is None:
+            return encode_sequences(self.model, self.tokenizer, to_ids(shard))
+        key = hashlib.sha256(json.dumps([self.model.max_seq_length, shard]).encode()).hexdigest()
+        file = self.folder / f"{key}.npy"
         kept = _mapped(file)
         if kept is not None:
             return kept
@@ -135,36 +126,17 @@ class FrozenEncoder:
         return outputs
 
 
-def _hash(parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
 def _mapped(file: Path) -> np.ndarray | None:
-    """An array that is read from disk where it is looked at, whatever its size; None when there is none."""
+    """An array that is read from disk where it is looked at; None when there is none."""
     if not file.is_file():
         return None
     try:
         found: np.ndarray = np.load(file, mmap_mode="c")  # copy on write: the file never changes
         return found
     except (ValueError, OSError, EOFError):
-        file.unlink(missing_ok=True)  # cut short by a crash of the machine: encode it again
+        with contextlib.suppress(OSError):  # cut short by a crash of the machine: encode it again
+            file.unlink()
         return None
-
-
-def _joined(whole: Path, files: Sequence[Path], parts: Sequence[np.ndarray]) -> np.ndarray:
-    """All parts one below the other, in one file that takes the place of theirs."""
-    try:
-        with atomic_file(whole) as partial:
-            shape = (sum(map(len, parts)), parts[0].shape[1])
-            out = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-            np.concatenate(parts, out=out)
-            out.flush()
-    except OutputError:
-        return np.concatenate(parts)
-    for file in files:
-        file.unlink(missing_ok=True)
-    kept = _mapped(whole)
-    return np.concatenate(parts) if kept is None else kept
 
 
 def cache_folder() -> Path:

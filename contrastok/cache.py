@@ -23,7 +23,8 @@ def kept_arrays(path: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> Map
             with np.load(path) as kept:
                 return dict(kept)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-            path.unlink(missing_ok=True)  # cut short by a crash of the machine
+            with contextlib.suppress(OSError):  # cut short by a crash of the machine
+                path.unlink()
     arrays = make()
     with contextlib.suppress(OutputError), atomic_file(path) as partial, partial.open("wb") as handle:
         np.savez(handle, **arrays)  # type: ignore[arg-type]

@@ -124,6 +124,8 @@ def read_rows(file: Path) -> np.ndarray:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if not file.is_file():
+        raise InputError("no such file", where=file, hint="give the new_rows.safetensors of a checkpoint")
     try:
         return load_file(file)["rows"].float().numpy()  # type: ignore[no-any-return]
     except (SafetensorError, OSError, KeyError) as error:

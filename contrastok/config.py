@@ -117,7 +117,7 @@ class TrainConfig(VocabularyOptions, Common):
     """Folder for the checkpoint."""
     init: str = "auto"
     """Initialiser of the rows: predictor (learned from the model's own words), charlen_mean or subtoken_mean.
-    auto: predictor where gen-pairs found enough known words."""
+    auto: predictor where gen-pairs found enough known words, and hidden ones come back."""
     calibrate: int = 8
     """Settings of the word stage tried on known words of this model, at most 11; 0 takes the built-in ones."""
     evidence_sentences: int = 4

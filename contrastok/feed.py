@@ -155,6 +155,6 @@ class Feed(Dataset[list[Batch]]):
         total, limit = len(self.data.keys), self.config.bank_size
         if total <= limit:
             return None
-        own = {key for anchor in anchors for key in (*anchor.positives, *anchor.negatives)}
+        own = [key for anchor in anchors for key in (*anchor.positives, *anchor.negatives)]
         drawn = np.random.default_rng([self.config.seed, *seed]).choice(total, limit, replace=False)
-        return np.array(sorted(own.union(map(int, drawn))))
+        return np.union1d(drawn, own)

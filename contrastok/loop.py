@@ -134,7 +134,7 @@ class Loop:
         unread: list[torch.Tensor] = []
         self.model.eval()  # dropout would only add noise to targets that are fixed
         batches = iter(self.feed.loader(start, self.device))
-        with self.console.progress() as progress, self.watch.inside("embedding", self.overlay, "body forward"):
+        with self.console.progress() as progress, self.watch.inside("embedding", self.overlay):
             task = progress.add_task("Training rows", total=len(self.feed), completed=start, note="")
             for step in range(start, len(self.feed)):
                 with self.watch("batches"):
@@ -142,7 +142,8 @@ class Loop:
                 unread.append(self.step(step, batch))
                 save = (step + 1) % self.config.checkpoint_every == 0
                 if save or self.device.type == "cpu" or step + 1 == len(self.feed):
-                    curve += self._read(unread, step)
+                    with self.watch("figures"):
+                        curve += read_figures(unread, step)
                     unread.clear()
                 if self.state is not None and save:
                     self._save(step + 1, curve)
@@ -211,19 +212,6 @@ class Loop:
             return torch.zeros((), device=self.device)
         return relative_move(self.overlay.rows, self.initial).index_select(0, self.seen).median()
 
-    def _read(self, unread: Sequence[torch.Tensor], last: int) -> list[CurvePoint]:
-        """Figures of the latest steps, of which `last` is the last, as points of the curve."""
-        points = []
-        for step, figures in enumerate(torch.stack(list(unread)).tolist(), start=last + 2 - len(unread)):
-            total, contrast, distill, accuracy, words, move = figures
-            if not math.isfinite(total):
-                raise ContrastokError(
-                    f"the loss is not finite at step {step}",
-                    hint="lower --learning-rate or raise --temperature; nothing was written",
-                )
-            points.append(CurvePoint(step, total, contrast, distill, accuracy, move, words))
-        return points
-
     def _resume(self) -> tuple[int, list[CurvePoint]]:
         saved = self.state.load() if self.state is not None else None
         if saved is None:
@@ -246,6 +234,24 @@ class Loop:
         tensors = {"rows": self.overlay.rows, "exp_avg": moments["exp_avg"], "exp_avg_sq": moments["exp_avg_sq"]}
         if self.state is not None:
             self.state.save(tensors, step, [asdict(point) for point in curve])
+
+
+def read_figures(unread: Sequence[torch.Tensor], last: int) -> list[CurvePoint]:
+    """What `Loop.step` gave for consecutive steps, of which `last` (from 0) is the last, as points of the curve.
+
+    Raises:
+        ContrastokError: a loss or a row is not finite.
+    """
+    points = []
+    for step, figures in enumerate(torch.stack(list(unread)).tolist(), start=last + 2 - len(unread)):
+        total, contrast, distill, accuracy, words, move = figures
+        if not (math.isfinite(total) and math.isfinite(move)):
+            raise ContrastokError(
+                f"the loss is not finite at step {step}",
+                hint="lower --learning-rate or raise --temperature; nothing was written",
+            )
+        points.append(CurvePoint(step, total, contrast, distill, accuracy, move, words))
+    return points
 
 
 def _note(curve: Sequence[CurvePoint]) -> str:

@@ -21,7 +21,7 @@ from contrastok.export import init_context
 from contrastok.initializers import initial_rows
 from contrastok.map_rows import MapSettings, WordObjective, map_rows
 from contrastok.predictor import Predictor, enough_known, make_predictor
-from contrastok.prior import TooFewWordsError
+from contrastok.prior import Prior, TooFewWordsError
 from contrastok.vocabulary import VocabularyPlan
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 PREDICTOR, PLAIN = "predictor", "charlen_mean"
 """What `--init auto` takes where there is evidence, and where there is none."""
+TRUSTED = 0.4
+"""Recovery (MRR) of known words by prediction below which `--init auto` lets the pairs alone say where rows go: a prior
+that knows little, held on to, keeps rows from where the pairs would bring them."""
 SETTINGS = [field.name for field in dataclasses.fields(MapSettings)]
 
 
@@ -125,11 +128,13 @@ def start_rows(
     try:
         if init == PREDICTOR:
             predictor = make_predictor(evidence or (), plan, extended, encoder, config.evidence_sentences, config.seed)
+            if config.init == "auto":
+                require_trust(predictor.prior)
     except (TooFewWordsError, ModelError) as error:
         if config.init == PREDICTOR:
             raise
         console.print(f"Rows start at {PLAIN}: {error.what}")
-        init = PLAIN
+        init, predictor = PLAIN, None
     if predictor is None:
         rows = initial_rows(init, context).cpu()
         return Start(init, rows, rows, None)
@@ -143,6 +148,20 @@ def start_rows(
     guide = Guide(predictor, calibration, objective, inputs)
     _tell(guide, console)
     return Start(init, rows, map_rows(model, tokenizer, objective, console), guide)
+
+
+def require_trust(prior: Prior) -> None:
+    """Refuse a prior that brings too few known words back.
+
+    Raises:
+        ModelError: says how many, and what would help.
+    """
+    name, chief = next(iter(prior.story.items()))
+    if chief["mrr"] < TRUSTED:
+        raise ModelError(
+            f"from {name} known words come back with MRR {chief['mrr']:.2f} only, and {TRUSTED:g} is asked for",
+            hint="give gen-pairs a --glossary or WordNet and more text, or train --init predictor",
+        )
 
 
 def kept_calibration(encoder: FrozenEncoder, predictor: Predictor, trials: int) -> Calibration:

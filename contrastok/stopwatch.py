@@ -21,6 +21,7 @@ class Stopwatch:
     def __init__(self, runs: bool, device: torch.device) -> None:
         self.runs, self.device = runs, device
         self.seconds: dict[str, float] = {}
+        self.current = ""
         self.steps = 0
 
     @contextlib.contextmanager
@@ -29,12 +30,12 @@ class Stopwatch:
         if not self.runs:
             yield
             return
-        start = self._now()
+        start, self.current = self._now(), part
         yield
         self._add(part, self._now() - start)
 
     @contextlib.contextmanager
-    def inside(self, part: str, module: nn.Module, outer: str) -> Iterator[None]:
+    def inside(self, part: str, module: nn.Module) -> Iterator[None]:
         """Time a module's forward as a part of its own, and take it off the part that it runs in."""
         if not self.runs:
             yield
@@ -47,7 +48,7 @@ class Stopwatch:
         def after(*_: object) -> None:
             took = self._now() - starts.pop()
             self._add(part, took)
-            self._add(outer, -took)
+            self._add(self.current, -took)
 
         hooks = [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
         try:

@@ -37,6 +37,9 @@ NO_SIGNAL = 1e-3
 SHOWN = 20
 """Rows of a table for each sort of thing; the rest is counted."""
 
+FAR = 3.0
+"""Median relative move of the rows above which the learning rate was too high: they are longer than any word's."""
+
 ALIKE = 0.95
 """Mean pairwise cosine of the new rows above which they have collapsed into one."""
 
@@ -172,6 +175,11 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
     if curve and curve[0]["loss"] < NO_SIGNAL:
         warnings.append(
             "the first loss is almost zero: these pairs hold no signal; add harder negatives or definitions"
+        )
+    if curve and curve[-1]["move"] > FAR:
+        warnings.append(
+            f"the rows moved by {curve[-1]['move']:.1f} times their length, far from where words lie: "
+            "lower --learning-rate"
         )
     if len(result.rows) > 1 and alike > ALIKE:
         warnings.append(f"the new rows are almost all the same (mean pairwise cosine {alike:.3f})")

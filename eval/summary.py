@@ -13,6 +13,9 @@ NAMED = 8
 UNSURE = 0.5
 """A confidence below this says that the token has more likely missed than landed."""
 
+FEW = 10
+"""Held-out words below which nothing is said of what training brought."""
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -58,6 +61,13 @@ def _relations(data: ReportData) -> Iterator[Statement]:
             "bad",
             "No related word was held out, so nothing here shows that the tokens mean more than "
             "what they were trained on. Use gen-pairs with --hold-out above 0.",
+        )
+        return
+    if count < FEW:
+        yield Statement(
+            "plain",
+            f"Only {count} related {_plural(count, 'word')} that training never saw: too few to tell whether training "
+            "helped. Give the terms more synonyms and categories, or gen-pairs a larger --hold-out.",
         )
         return
     of = f"On the {count:,} related {_plural(count, 'word')} that training never saw"

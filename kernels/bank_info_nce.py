@@ -42,8 +42,8 @@ def bank_info_nce(
         bank_groups: int `[K]`, with `row_groups`.
 
     Returns:
-        loss `[B]`, float32 (float64 for float64), and whether the positive was nearer than every negative, bool `[B]`.
-        A query whose negatives are all masked has loss 0 and gradient 0.
+        loss `[B]`, float32 (float64 for float64), and whether the positive was nearer than every negative, bool
+        `[B]` (a tie counts). A query whose negatives are all masked has loss 0 and gradient 0.
 
     Raises:
         ValueError: dtypes of queries and positives differ, or one of the groups is missing.

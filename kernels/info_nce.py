@@ -44,8 +44,8 @@ def info_nce(
         key_groups: int `[K]`, with `row_groups`.
 
     Returns:
-        loss `[B]`, float32 (float64 for float64), and whether the positive was the nearest key, bool `[B]`. A query
-        whose negatives are all masked, or that has no positive, has loss 0 and gradient 0.
+        loss `[B]`, float32 (float64 for float64), and whether the positive was the nearest key, bool `[B]` (a tie
+        counts). A query whose negatives are all masked, or that has no positive, has loss 0 and gradient 0.
 
     Raises:
         ValueError: the dtypes differ, or one of the groups is missing.

@@ -9,6 +9,7 @@ import pytest
 from contrastok import bank
 from contrastok.bank import FrozenEncoder, collate, encode_sequences, special_frame
 from contrastok.candidates import candidates
+from contrastok.errors import OutputError
 from contrastok.models import load_model
 
 
@@ -27,48 +28,61 @@ def test_cache_is_used_and_gives_the_same_bits(
     monkeypatch.setattr(bank, "SHARD", 2)
     model = load_model(str(tiny_model))
     texts = [f"cheese number {i}" for i in range(5)]
-    first = np.array(FrozenEncoder(model, model.tokenizer).encode(texts))
-    (whole,) = tmp_path.rglob("*.npy")  # the shards' own files are gone
+    first = FrozenEncoder(model, model.tokenizer).encode(texts)
+    assert len(list(tmp_path.rglob("*.npy"))) == 3
 
     def never(*_: object) -> None:
         raise AssertionError("encoded again")
 
     with monkeypatch.context() as patch:
         patch.setattr(bank, "encode_sequences", never)
-        again = FrozenEncoder(model, model.tokenizer).encode(texts)
-        assert (again == first).all() and isinstance(again, np.memmap)
-        again[0] = 0  # its own copy
         assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
-        patch.setattr(bank, "_joined", never)
-        with pytest.raises(AssertionError, match="encoded again"):
-            FrozenEncoder(model, model.tokenizer).encode(texts[:4])
-    del again
-    for broken in (whole.read_bytes()[:-8], b"cut short", b""):
-        whole.write_bytes(broken)
+        one = FrozenEncoder(model, model.tokenizer).encode(texts[:2])
+        assert isinstance(one, np.memmap)
+        one[0] = 0  # its own copy
+        del one
+        assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
+    broken, other, _ = tmp_path.rglob("*.npy")
+    broken.write_bytes(b"cut short")
+    other.write_bytes(b"")
+    assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
+    broken.write_bytes(broken.read_bytes()[:-8])
+    with monkeypatch.context() as patch:  # a folder that nobody may write to
+        patch.setattr(Path, "unlink", _no_right)
+        patch.setattr(bank, "atomic_file", _refuse)
         assert (FrozenEncoder(model, model.tokenizer).encode(texts) == first).all()
     assert (FrozenEncoder(model, model.tokenizer, cache=False).encode(texts) == first).all()
 
 
-def test_a_killed_run_keeps_its_shards(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _no_right(*_: object, **__: object) -> None:
+    raise PermissionError(30, "Read-only file system")
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise OutputError("is read-only")
+
+
+def test_more_texts_cost_only_their_own_shard(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path))
     monkeypatch.setattr(bank, "SHARD", 2)
     model = load_model(str(tiny_model))
     texts = [f"cheese number {i}" for i in range(5)]
     real, encoded = bank.encode_sequences, []
 
-    def killed_at_the_third(*given: Any) -> np.ndarray:
+    def counted(*given: Any) -> np.ndarray:
         encoded.append(len(given[2]))
         if len(encoded) == 3:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt  # killed: the shards before are kept
         return real(*given)
 
-    monkeypatch.setattr(bank, "encode_sequences", killed_at_the_third)
+    monkeypatch.setattr(bank, "encode_sequences", counted)
     with pytest.raises(KeyboardInterrupt):
         FrozenEncoder(model, model.tokenizer).encode(texts)
-    assert len(list(tmp_path.rglob("*.npy"))) == 2
-    found = FrozenEncoder(model, model.tokenizer).encode(texts)
-    assert encoded == [2, 2, 1, 1] and len(list(tmp_path.rglob("*.npy"))) == 1
-    assert (found == FrozenEncoder(model, model.tokenizer, cache=False).encode(texts)).all()
+    FrozenEncoder(model, model.tokenizer).encode(texts)
+    FrozenEncoder(model, model.tokenizer).encode([*texts, "soup"])
+    assert encoded == [2, 2, 1, 1, 2]
 
 
 def test_all_who_ask_for_words_share_what_is_kept(

@@ -225,3 +225,17 @@ def test_auto_does_without_a_predictor_that_cannot_be_learned(
     assert "cannot be hidden" in " ".join(capsys.readouterr().err.split())
     with pytest.raises(ModelError, match="cannot be hidden"):
         train(make("other", epochs=0, init=PREDICTOR))
+
+
+def test_auto_does_without_a_prior_that_brings_few_known_words_back(
+    few_known_words_do: None,
+    make: Callable[..., TrainConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("contrastok.starting.TRUSTED", 2.0)
+    train(make("model", epochs=0, quiet=False))
+    assert manifest_of(make("model"))["init"] == PLAIN
+    assert "known words come back with MRR" in " ".join(capsys.readouterr().err.split())
+    train(make("other", epochs=0, init=PREDICTOR))
+    assert manifest_of(make("other"))["init"] == PREDICTOR

@@ -178,7 +178,9 @@ def test_a_profile_tells_the_parts_of_a_step_and_changes_no_bit(
     plain, watched = make_config(epochs=1), make_config(epochs=1, profile=True, quiet=False)
     assert "profile" not in train(plain)
     summary = train(watched)
-    assert set(summary["profile"]) == {"batches", "embedding", "body forward", "loss", "backward", "optimizer"}
+    assert set(summary["profile"]) == {
+        "batches", "embedding", "body forward", "loss", "backward", "optimizer", "figures",
+    }  # fmt: skip
     assert all(milliseconds > 0 for milliseconds in summary["profile"].values())
     assert "body forward" in capsys.readouterr().err
     assert plain.out and watched.out

@@ -33,6 +33,12 @@ def test_the_split_word_is_the_bar(data: ReportData) -> None:
     assert "the new tokens are better than the split words" in _told(data, [Ranks(100, 50, 1, 5)] * 10)
 
 
+def test_a_handful_of_relations_says_nothing(data: ReportData) -> None:
+    told = _told(data, [Ranks(100, 50, 1, 5)] * 9)
+    assert "Only 9 related words" in told and "95% interval" not in told and "Training helped" not in told
+    assert "too few to tell" not in _told(data, [Ranks(100, 50, 1, 5)] * 10)
+
+
 def test_no_held_out_relation_proves_nothing(data: ReportData) -> None:
     assert "No related word was held out" in _told(data, [])
 
