@@ -32,6 +32,8 @@ class RowOverlay(nn.Module):
         ModelError: the base module does something to its rows that is neither nothing nor a fixed scale.
     """
 
+    slots: torch.Tensor
+
     def __init__(self, base: nn.Module, rows: torch.Tensor, ids: Sequence[int], row_of: Sequence[int]) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
@@ -70,7 +72,7 @@ class RowOverlay(nn.Module):
         Returns:
             `[..., T, d]` in the dtype of the base module.
         """
-        slots = self.slots[input_ids]  # type: ignore[index]
+        slots = self.slots[input_ids]
         plan = self._plan if self._plan is not None and self._plan.positions == input_ids.numel() else None
         if self.direct:
             return gather_rows(input_ids, slots, self._table(), self.rows, scale=self.scale, plan=plan)
