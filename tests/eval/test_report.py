@@ -78,8 +78,9 @@ def test_it_needs_no_base_model(checkpoint: Path, tmp_path: Path) -> None:
 
 
 def test_without_initial_rows_nothing_is_told_of_a_gain(
-    make_checkpoint: Callable[..., Path], checkpoint: Path, tmp_path: Path
+    make_checkpoint: Callable[..., Path], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("contrastok.eval.summary.FEW", 1)
     unknown = make_checkpoint(copied=COPIED, initial=False)
     summary = report(ReportConfig(model=unknown, out=tmp_path / "report.html", quiet=True))
     for figures in (*summary["relations"].values(), *summary["vocabulary_relations"].values()):
