@@ -118,6 +118,12 @@ class TrainConfig(VocabularyOptions, Common):
     init: str = "auto"
     """Initialiser of the rows: predictor (learned from the model's own words), charlen_mean or subtoken_mean.
     auto: predictor where gen-pairs found enough known words, and hidden ones come back."""
+    init_norm: str = "keep"
+    """Norms of the initial rows: keep, median (of the vocabulary's), constituents (mean of the pieces'), scale:X."""
+    init_vectors: Path | None = None
+    """Auxiliary word vectors for initialisers that use some (text format of word2vec)."""
+    init_model: str | None = None
+    """Another local model, for initialisers that carry its rows over."""
     calibrate: int = 8
     """Settings of the word stage tried on known words of this model, at most 11; 0 takes the built-in ones."""
     evidence_sentences: int = 4
@@ -180,7 +186,9 @@ class TrainConfig(VocabularyOptions, Common):
         if self.learning_rate is not None and not 0 < self.learning_rate <= 10:
             found.append(f"--learning-rate must be above 0 and at most 10, not {self.learning_rate}")
         from contrastok.initializers import INITIALIZERS
+        from contrastok.initializers.norms import norm_problem
 
+        found += [problem] if (problem := norm_problem(self.init_norm)) else []
         if self.init != "auto" and self.init not in INITIALIZERS:
             found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, ['auto', *INITIALIZERS])}")
         return found

@@ -19,7 +19,7 @@ from contrastok.config import ApplyConfig
 from contrastok.console import Console, emit_json
 from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
-from contrastok.initializers import initial_rows
+from contrastok.initializers import INITIALIZERS, initial_rows
 from contrastok.models import frozen_hash, input_embedding, load_model, tokenizer_fingerprint
 from contrastok.token_modes import NewToken
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer
@@ -166,7 +166,8 @@ def _first_rows(rows: Path, init: str, model: SentenceTransformer, plan: Vocabul
     beside = rows.with_name(INITIAL_ROWS)
     if beside.is_file():
         return torch.from_numpy(read_rows(beside))
-    return None if init == "predictor" else initial_rows(init, init_context(model, plan))
+    known = INITIALIZERS.get(init)
+    return initial_rows(init, init_context(model, plan)) if known is not None and known.from_pieces else None
 
 
 def read_delta(file: Path) -> dict[str, Any]:
@@ -197,6 +198,8 @@ def init_context(model: SentenceTransformer, plan: VocabularyPlan, seed: int = 0
         seed=seed,
         pieces=tuple(tuple(i for i, _ in span) for span in spans),
         lengths=tuple(tuple(length for _, length in span) for span in spans),
+        tokenizer=model.tokenizer,
+        plan=plan,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from rich.markup import escape
 
 from contrastok.bank import FrozenEncoder, special_frame
 from contrastok.calibrate import FORMAT, WORDS, Calibration, calibrate, from_text, to_text
@@ -18,7 +19,7 @@ from contrastok.console import Console
 from contrastok.errors import InputError, ModelError
 from contrastok.evidence import WordEvidence
 from contrastok.export import init_context
-from contrastok.initializers import initial_rows
+from contrastok.initializers import InitOptions, initial_rows
 from contrastok.map_rows import MapSettings, WordObjective, map_rows
 from contrastok.predictor import Predictor, enough_known, make_predictor
 from contrastok.prior import Prior, TooFewWordsError
@@ -107,6 +108,7 @@ def start_rows(
     extended: PreTrainedTokenizerFast,
     encoder: FrozenEncoder,
     evidence: Sequence[WordEvidence] | None,
+    texts: Sequence[str],
     config: TrainConfig,
 ) -> Start:
     """Make the rows that training starts from.
@@ -117,13 +119,23 @@ def start_rows(
         extended: the tokenizer that has them.
         encoder: the model on the tokenizer before.
         evidence: what gen-pairs found, if it is there.
+        texts: the sentences of the pairs.
         config: the options.
 
     Raises:
         InputError: see `choose_init` and `make_predictor`.
     """
-    init, context = choose_init(config.init, evidence), init_context(model, plan, config.seed)
-    console, tokenizer = encoder.console, encoder.tokenizer
+    init, console, tokenizer = choose_init(config.init, evidence), encoder.console, encoder.tokenizer
+    known = (text for word in evidence or () for text in word.sentences)
+    context = dataclasses.replace(
+        init_context(model, plan, config.seed),
+        options=InitOptions(config.init_norm, config.init_vectors, config.init_model),
+        extended=extended,
+        encoder=encoder,
+        evidence=tuple(evidence or ()),
+        texts=tuple(dict.fromkeys([*texts, *known])),
+        tell=lambda sentence: console.print(escape(sentence)),
+    )
     predictor = None
     try:
         if init == PREDICTOR:

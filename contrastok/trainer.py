@@ -128,7 +128,8 @@ def _train_rows(
     model.to(accelerator.device)
     encoder = FrozenEncoder(model, model.tokenizer, console=console)
     data = _training_set(model, words, pairs, encoder)
-    start = start_rows(model, words.plan, words.extended, encoder, evidence, config)
+    texts = [*pairs.anchor, *pairs.positive]
+    start = start_rows(model, words.plan, words.extended, encoder, evidence, texts, config)
     assert config.out is not None  # validate() saw to it
     key = run_key(
         version=__version__,

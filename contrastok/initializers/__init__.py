@@ -1,7 +1,8 @@
 """Initial rows for new tokens: an open registry of methods with one signature.
 
 To add a method, write a function `(InitContext) -> Tensor[n, d]` in a module of this package, decorate it
-with `@initializer("name", source="...")`, and import the module below.
+with `@initializer("name", source="...")`, and import the module below. A term about which the method knows nothing gets
+a row of NaN: it starts at `FALLBACK` instead, and the user is told.
 """
 
 from __future__ import annotations
@@ -12,69 +13,89 @@ from dataclasses import dataclass
 import torch
 
 from contrastok.errors import ConfigError, did_you_mean
+from contrastok.initializers.context import NEEDS, InitContext, InitOptions
+from contrastok.initializers.norms import with_norms
 
+__all__ = ["FALLBACK", "INITIALIZERS", "InitContext", "InitOptions", "Initializer", "initial_rows", "initializer"]
 
-@dataclass(frozen=True)
-class InitContext:
-    """What an initialiser may look at.
+Build = Callable[[InitContext], torch.Tensor]
 
-    Attributes:
-        table: the base model's embedding table, `[V, d]`, any float dtype; never changed.
-        terms: the terms, in order of their rows, `n` of them.
-        pieces: for each term, the ids of its original tokens as they stand in running text.
-        lengths: for each term, the characters that each piece covers.
-        seed: for methods that draw.
-        predicted: the rows that a predictor gives, `[n, d]`, where one was learned.
-    """
-
-    table: torch.Tensor
-    terms: tuple[str, ...]
-    pieces: tuple[tuple[int, ...], ...]
-    lengths: tuple[tuple[int, ...], ...]
-    seed: int = 0
-    predicted: torch.Tensor | None = None
+FALLBACK = "charlen_mean"
+"""Where terms start of which a method knows nothing; it needs their pieces alone, and every term has some."""
 
 
 @dataclass(frozen=True)
 class Initializer:
-    """A registered method: its name, its one-line description, where it comes from, and the function."""
+    """A registered method.
+
+    Attributes:
+        name: what `--init` calls it.
+        summary: one line.
+        source: where it comes from.
+        needs: fields of `InitContext`, or of its options, without which it cannot work; keys of `NEEDS`.
+        build: the function.
+    """
 
     name: str
     summary: str
     source: str
-    build: Callable[[InitContext], torch.Tensor]
+    needs: tuple[str, ...]
+    build: Build
+
+    @property
+    def from_pieces(self) -> bool:
+        """Whether table and pieces alone decide the rows, so that they can be made again at any time."""
+        return not self.needs
 
 
 INITIALIZERS: dict[str, Initializer] = {}
 
 
-def initializer(
-    name: str, source: str
-) -> Callable[[Callable[[InitContext], torch.Tensor]], Callable[[InitContext], torch.Tensor]]:
+def initializer(name: str, source: str, needs: tuple[str, ...] = ()) -> Callable[[Build], Build]:
     """Register a function as the initialiser `name`; the first line of its docstring describes it."""
 
-    def register(build: Callable[[InitContext], torch.Tensor]) -> Callable[[InitContext], torch.Tensor]:
-        INITIALIZERS[name] = Initializer(name, (build.__doc__ or "").strip().splitlines()[0], source, build)
+    def register(build: Build) -> Build:
+        summary = (build.__doc__ or "").strip().splitlines()[0]
+        INITIALIZERS[name] = Initializer(name, summary, source, needs, build)
         return build
 
     return register
 
 
 def initial_rows(name: str, context: InitContext) -> torch.Tensor:
-    """The rows that the named method gives.
+    """The rows that the named method gives, with norms as the options ask.
 
     Returns:
         float32 `[n, d]`.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: there is no such method, what it needs was not given, or its rows are unusable.
     """
     if name not in INITIALIZERS:
         raise ConfigError(f"--init {name} is no initialiser", hint=did_you_mean(name, INITIALIZERS))
+    for need in INITIALIZERS[name].needs:
+        if context.lacks(need):
+            raise ConfigError(f"--init {name} needs {NEEDS[need].what}", hint=NEEDS[need].hint)
+    return with_norms(_filled(name, context), context)
+
+
+def _filled(name: str, context: InitContext) -> torch.Tensor:
+    """The method's rows, and those of `FALLBACK` where it has none.
+
+    Raises:
+        ConfigError: wrong shape, or values that are not finite in a row that is not NaN as a whole.
+    """
     rows = INITIALIZERS[name].build(context).float()
-    if rows.shape != (len(context.terms), context.table.shape[1]) or not torch.isfinite(rows).all():
+    unknown = rows.isnan().all(dim=-1) if rows.ndim == 2 else torch.zeros(0, dtype=torch.bool)
+    shape = (len(context.terms), context.table.shape[1])
+    if rows.shape != shape or not torch.isfinite(rows[~unknown]).all() or (unknown.any() and name == FALLBACK):
         raise ConfigError(f"--init {name} gave rows of shape {tuple(rows.shape)}, or values that are not finite")
-    return rows
+    if not unknown.any():
+        return rows
+    lost = [term for term, flag in zip(context.terms, unknown.tolist(), strict=True) if flag]
+    shown = ", ".join(lost[:5]) + (", ..." if lost[5:] else "")
+    context.tell(f"{name} knows nothing of {len(lost)} of {len(rows)} terms ({shown}); they start at {FALLBACK}.")
+    return torch.where(unknown[:, None], INITIALIZERS[FALLBACK].build(context).float().to(rows.device), rows)
 
 
 from contrastok.initializers import composition as _composition  # noqa: E402, F401  (fills the registry)
