@@ -151,6 +151,8 @@ class TrainConfig(VocabularyOptions, Common):
     """How the frozen body is held while it trains; rows, losses and optimiser stay fp32."""
     device: Literal["auto", "cpu"] = "auto"
     """auto takes a GPU when there is one."""
+    compile: bool = False
+    """Compile the layers of the body (torch.compile, needs a C++ compiler): pays where steps are many and small."""
     profile: bool = False
     """Print where the time of a step goes. It waits for the device after each part, so the run takes longer."""
     checkpoint_every: int = 25

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from contrastok.data_gen.terms import Term
 from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence, read_evidence
 from contrastok.export import base_facts, init_context, write_checkpoint
+from contrastok.fast_body import compile_layers, masks_ready
 from contrastok.files import atomic_folder, check_output, sha256_file
 from contrastok.fit import fit_cost
 from contrastok.gate import run_gate
@@ -144,7 +146,11 @@ def _train_rows(
     state = RunState(state_path(config.out), key)
     overlay = attach(_held_in(model, config), words.plan, start.placed)
     loop = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide)
-    curve = loop.run()
+    if config.compile:
+        compile_layers(model)
+    on_gpu = accelerator.device.type == "cuda"
+    with masks_ready(model, words.extended) if on_gpu else contextlib.nullcontext():
+        curve = loop.run()
     return TrainedRows(overlay.rows.detach().cpu(), start, data, curve, state, loop.watch.milliseconds())
 
 
