@@ -15,7 +15,14 @@ negatives hold no new token, so the gradient of the rows is the same whether or 
 checked on a batch without false negatives: `gradient_relative_error` is the norm of the difference to PEFT's gradient
 over the norm of PEFT's. Dropout is off, arithmetic is fp32. An epoch is timed, in which each method makes its own
 batches of the same size; the trainers tokenise in their steps, contrastok before the first, with the encoding of the keys:
-`prepared_steps` is what that costs, in steps of its own.
+`prepared_steps` is what that costs, in steps of its own, and `with_preparation` what remains of the ratio to PEFT when
+it is counted in, after one epoch and after three.
+
+Where the speed comes from, `--parts` tells: contrastok with one thing undone at a time.
+
+* keys anew: positives and negatives are tokenised and encoded in every step, without a gradient.
+* batches as they come: sentences of any length in one batch.
+* compiled: not undone but added, the layers of the body under torch.compile.
 
 Ratios are of steps per second, the median over rounds; every method runs in a process of its own.
 """
@@ -25,21 +32,24 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.harness import Measured, Steps, against, take_turns, wait, write_json
+from benchmarks.harness import Measured, Steps, against, take_turns, timed, wait, write_json
 from benchmarks.markdown import table
 from benchmarks.step_data import MODELS, TEMPERATURE, Lesson, prepare
 from contrastok.attach import attach
-from contrastok.bank import FrozenEncoder
-from contrastok.batches import build_training_set
+from contrastok.bank import FrozenEncoder, encode_sequences
+from contrastok.batches import TrainingSet, build_training_set
 from contrastok.config import TrainConfig
 from contrastok.console import Console
 from contrastok.export import init_context
+from contrastok.fast_body import compile_layers, masks_ready
 from contrastok.feed import Batch
 from contrastok.initializers import initial_rows
 from contrastok.loop import Loop, make_accelerator, read_figures
@@ -55,30 +65,95 @@ RATE = 1e-4
 
 def contrastok_steps(lesson: Lesson, negatives: int) -> Steps:
     """The product's own loop."""
-    loop = contrastok_loop(lesson, negatives)
+    return steps_of(contrastok_loop(lesson, negatives))
+
+
+def steps_of(loop: Loop, before: Callable[[int], None] = lambda step: None) -> Steps:
+    """A loop's steps, each after `before`; a run starts at the loop's first step."""
 
     def run(count: int) -> list[float]:
         batches = iter(loop.feed.loader(0, loop.device))
-        return clocked(lambda step: read_figures([loop.step(step, next(batches))], step), min(count, len(loop.feed)))
 
+        def step(number: int) -> None:
+            before(number)
+            read_figures([loop.step(number, next(batches))], number)
+
+        with masks_ready(loop.model, loop.feed.tokenizer) if loop.device.type == "cuda" else nullcontext():
+            return clocked(step, min(count, len(loop.feed)))
+
+    return run
+
+
+def anew_steps(lesson: Lesson, negatives: int) -> Steps:
+    """As if no encoding were kept: the texts of a step's keys go through the model in that step."""
+    loop = contrastok_loop(lesson, negatives)
+    limit, data = loop.model.max_seq_length, loop.feed.data
+    texts = list(dict.fromkeys(text for texts in key_texts(lesson, negatives) for text in texts))
+    places = {text: place for place, text in enumerate(texts)}
+    sides = [[places[text] for text in texts] for texts in key_texts(lesson, negatives)]
+    if len(sides) != len(data.anchors):
+        raise ValueError("an anchor for each pair is expected")
+
+    def encode(step: int) -> None:
+        wanted = sorted({place for batch in loop.feed.plan[step] for at in batch for place in sides[at]})
+        ids = loop.feed.tokenizer([texts[place] for place in wanted], truncation=True, max_length=limit)["input_ids"]
+        encode_sequences(loop.model, loop.feed.tokenizer, ids)
+
+    return steps_of(loop, encode)
+
+
+def key_texts(lesson: Lesson, negatives: int) -> list[list[str]]:
+    """For each pair the texts it is contrasted with: its positive, and its negative where there is one."""
+    pairs = zip(lesson.pairs.positive, lesson.pairs.negatives, strict=True)
+    return [[positive, *others[:negatives]] for positive, others in pairs]
+
+
+def unbucketed_steps(lesson: Lesson, negatives: int) -> Steps:
+    """Batches of sentences of any length."""
+    loop = contrastok_loop(lesson, negatives)
+    order = torch.randperm(len(loop.feed.data.anchors), generator=torch.Generator().manual_seed(0)).tolist()
+    loop.feed.plan = [[order[start : start + BATCH]] for start in range(0, len(order), BATCH)]
+    return steps_of(loop)
+
+
+def compiled_steps(lesson: Lesson, negatives: int) -> Steps:
+    """The layers of the body compiled; all shapes of an epoch have been seen before it is timed."""
+    loop = contrastok_loop(lesson, negatives)
+    compile_layers(loop.model)
+    run = steps_of(loop)
+    run(len(loop.feed))
     return run
 
 
 def contrastok_loop(lesson: Lesson, negatives: int, **options: Any) -> Loop:
     """A loop that is ready to run: tokens added, keys encoded, rows laid over the table."""
-    model, pairs = load_model(str(lesson.base)), lesson.pairs
+    model = load_model(str(lesson.base))
     plan = lesson.plan(model.tokenizer)
     extended = extend_tokenizer(model.tokenizer, plan)
     config = TrainConfig(epochs=1, batch_size=BATCH, learning_rate=RATE, temperature=TEMPERATURE, **options)
     accelerator = make_accelerator(config)
     model.to(accelerator.device)
-    if not negatives:
-        pairs = type(pairs)(**{**vars(pairs), "negatives": [[] for _ in pairs.negatives]})
-    encoder = FrozenEncoder(model, model.tokenizer, cache=False)
-    data = build_training_set(pairs, plan, extended, encoder, model.max_seq_length or 512)
+    data = training_set(model, lesson, negatives)
     overlay = attach(model, plan, initial_rows("charlen_mean", init_context(model, plan)))
     model.eval()
     return Loop(model, overlay, data, extended, config, accelerator, None, Console(quiet=True))
+
+
+def training_set(model: SentenceTransformer, lesson: Lesson, negatives: int) -> TrainingSet:
+    """What contrastok does once before the first step: tokenise anchors, encode keys."""
+    pairs, plan = lesson.pairs, lesson.plan(model.tokenizer)
+    if not negatives:
+        pairs = type(pairs)(**{**vars(pairs), "negatives": [[] for _ in pairs.negatives]})
+    encoder = FrozenEncoder(model, model.tokenizer, cache=False)
+    extended = extend_tokenizer(model.tokenizer, plan)
+    return build_training_set(pairs, plan, extended, encoder, model.max_seq_length or 512)
+
+
+def preparing_steps(lesson: Lesson, negatives: int) -> Steps:
+    """That preparation, as a step of its own."""
+    model = load_model(str(lesson.base))
+    model.to(make_accelerator(TrainConfig()).device)
+    return timed(lambda: training_set(model, lesson, negatives))
 
 
 def peft_steps(lesson: Lesson, negatives: int) -> Steps:
@@ -214,6 +289,7 @@ METHODS = {
     "full embedding": full_steps,
     "gradient mask": masked_steps,
 }
+PARTS = {"keys anew": anew_steps, "batches as they come": unbucketed_steps, "compiled": compiled_steps}
 
 
 def gradient_error(lesson: Lesson, negatives: int) -> float:
@@ -270,19 +346,21 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=320, help="an epoch")
     parser.add_argument("--terms", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", action="store_true", help="also contrastok with one thing undone at a time")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         lesson = prepare(Path(folder), arguments.model, arguments.terms, arguments.pairs)
         steps = -(-len(lesson.pairs) // BATCH)
-        start = time.perf_counter()
-        contrastok_loop(lesson, arguments.negatives)
-        prepared = time.perf_counter() - start
-        error = gradient_error(lesson, arguments.negatives)
-        methods = {name: (build, (lesson, arguments.negatives)) for name, build in METHODS.items()}
-        found = take_turns(methods, steps, warmup=2, rounds=arguments.rounds)
+        task = (lesson, arguments.negatives)
+        error = gradient_error(*task)
+        once = take_turns({"preparation": (preparing_steps, task)}, 1, warmup=0, rounds=arguments.rounds)["preparation"]
+        chosen = METHODS | PARTS if arguments.parts else METHODS
+        found = take_turns({name: (build, task) for name, build in chosen.items()}, steps, 2, arguments.rounds)
     ours = found["contrastok"]
     ratios = {name: against(ours, peer) for name, peer in found.items() if name != "contrastok"}
+    counted = {epochs: with_preparation(ours, found["peft"], once, epochs) for epochs in (1, 3)}
+    prepared = median(a.rate / b.rate for a, b in zip(ours, once, strict=True))
     print(
         f"{arguments.model}, {len(lesson.pairs)} pairs, {arguments.negatives} hard negatives, {steps} steps a round\n"
     )
@@ -291,9 +369,9 @@ def main() -> None:
         for name, r in ratios.items()
     ]
     print(table(["contrastok against", "times as many steps per second", "times less memory above the model"], rows))
-    amortised = prepared * ours[0].rate
     print(f"\nGradient of the rows against PEFT's: relative error {error:.1e}.")
-    print(f"Loading, tokenising and encoding the keys once costs as much as {amortised:.0f} steps.")
+    print(f"Tokenising and encoding the keys once costs as much as {prepared:.1f} steps. With it counted in,")
+    print(f"against PEFT {counted[1]:.2f} times as fast over one epoch, {counted[3]:.2f} over three.")
     facts = {
         "model": arguments.model,
         "negatives": arguments.negatives,
@@ -301,11 +379,20 @@ def main() -> None:
         "ratio_vs_peft": ratios["peft"]["times_faster"],
         "memory_ratio_vs_peft": ratios["peft"]["memory_ratio"],
         "gradient_relative_error": error,
-        "prepared_steps": amortised,
+        "prepared_steps": prepared,
+        "with_preparation": counted,
         "ratios": ratios,
         "rounds": {name: [as_facts(m) for m in measured] for name, measured in found.items()},
     }
     write_json(facts, arguments.json)
+
+
+def with_preparation(
+    ours: Sequence[Measured], peer: Sequence[Measured], once: Sequence[Measured], epochs: int
+) -> float:
+    """Time of a peer over ours for so many epochs, ours with its preparation; the median over rounds."""
+    rounds = zip(ours, peer, once, strict=True)
+    return median(epochs * sum(p.seconds) / (sum(o.seconds) + epochs * sum(m.seconds)) for m, p, o in rounds)
 
 
 def as_facts(measured: Measured) -> dict[str, Any]:

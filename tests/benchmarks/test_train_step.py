@@ -6,8 +6,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.harness import Measured
 from benchmarks.step_data import Lesson, clean, widen
-from benchmarks.train_step import METHODS, gradient_error, stock_model, with_gradient_mask
+from benchmarks.train_step import (
+    METHODS,
+    PARTS,
+    gradient_error,
+    preparing_steps,
+    stock_model,
+    with_gradient_mask,
+    with_preparation,
+)
 from contrastok.attach import merge
 from contrastok.export import init_context
 from contrastok.initializers import initial_rows
@@ -47,8 +56,9 @@ def test_the_gradient_of_the_rows_is_that_of_peft(lesson: Lesson, negatives: int
     assert gradient_error(lesson, negatives) < 1e-5
 
 
-def test_every_method_trains(lesson: Lesson) -> None:
-    for name, build in METHODS.items():
+def test_every_method_trains(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.train_step.compile_layers", lambda model: 0)  # needs a C++ compiler
+    for name, build in {**METHODS, **PARTS, "preparation": preparing_steps}.items():
         seconds = build(lesson, 1)(1)
         assert len(seconds) == 1 and seconds[0] > 0, name
 
@@ -83,3 +93,9 @@ def test_a_wider_table_says_the_same(make_model: Callable[..., Path]) -> None:
     widen(model, 3 * rows + 7)
     assert len(input_embedding(model).weight) == 3 * rows + 7
     assert torch.equal(model.encode(["the cheese is old"], convert_to_tensor=True), before)
+
+
+def test_preparation_counts_once() -> None:
+    ours, peer, once = ([Measured([seconds] * 2, 0)] for seconds in (1.0, 4.0, 3.0))
+    assert with_preparation(ours, peer, once, 1) == 8 / (6 + 2)
+    assert with_preparation(ours, peer, once, 3) == 24 / (6 + 6)
