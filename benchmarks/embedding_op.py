@@ -93,7 +93,7 @@ def device() -> str:
 def contrastok_steps(task: Task) -> Steps:
     """Two tables, AdamW on the small one."""
     overlay = overlay_of(task)
-    return steps_of(overlay, torch.optim.AdamW([overlay.rows], lr=1e-3), task)
+    return steps_of(overlay, adamw([overlay.rows]), task)
 
 
 def lazy_steps(task: Task) -> Steps:
@@ -127,19 +127,24 @@ def peft_steps(task: Task) -> Steps:
 
     model = get_peft_model(Holder(), TrainableTokensConfig(token_indices=task.ids, target_modules=["embed"]))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return steps_of(model, torch.optim.AdamW(trained, lr=1e-3), task)
+    return steps_of(model, adamw(trained), task)
 
 
 def dense_steps(task: Task) -> Steps:
     """The whole table is trained."""
     embedding = nn.Embedding.from_pretrained(task.table(), freeze=False)
-    return steps_of(embedding, torch.optim.AdamW(embedding.parameters(), lr=1e-3), task)
+    return steps_of(embedding, adamw(list(embedding.parameters())), task)
 
 
 def sparse_steps(task: Task) -> Steps:
     """The rows of the batch are trained, new or old."""
     embedding = nn.Embedding.from_pretrained(task.table(), freeze=False, sparse=True)
     return steps_of(embedding, torch.optim.SparseAdam(list(embedding.parameters()), lr=1e-3), task)
+
+
+def adamw(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW as Hugging Face's trainers take it by default: one pass over each tensor."""
+    return torch.optim.AdamW(parameters, lr=1e-3, fused=True)
 
 
 def overlay_of(task: Task) -> RowOverlay:

@@ -116,7 +116,7 @@ class Loop:
         self.feed = Feed(data, tokenizer, overlay.slots, config, self.guide.inputs if self.guide else ())
         self.rate = config.learning_rate or default_rate(overlay.weight, guide is not None)
         self.optimizer = accelerator.prepare(
-            torch.optim.Adam([overlay.rows], lr=self.rate, eps=EPSILON, weight_decay=0.0)
+            torch.optim.Adam([overlay.rows], lr=self.rate, eps=EPSILON, weight_decay=0.0, fused=True)
         )
         self.seen = torch.tensor([row for row, n in enumerate(data.updates) if n], device=self.device)
         self.watch = Stopwatch(config.profile, self.device)
