@@ -145,9 +145,68 @@ class RecoveryConfig(Common):
         return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(Common):
+    """Train and evaluate every method on your terms and your text, and set them side by side.
+
+    Example: contrastok compare --terms terms.jsonl --corpus corpus/ --methods all --hidden 200 --out compare/
+
+    Every method learns the same pairs for as many epochs, in a process of its own.
+    """
+
+    terms: tuple[Path, ...] = ()
+    """Words to teach, as for gen-pairs."""
+    corpus: tuple[str, ...] = ()
+    """Text, as for gen-pairs."""
+    glossary: tuple[Path, ...] = ()
+    """Where to look up what the terms lack, as for gen-pairs."""
+    model: str = "minilm"
+    """Local folder, hub name, or minilm for the packaged all-MiniLM-L6-v2."""
+    out: Path | None = None
+    """Folder for compare.json, compare.md and compare.png."""
+    methods: tuple[str, ...] = ("all",)
+    """all, an option of train whose methods are all wanted (init ...), or methods: default, init=subtoken_mean ...
+    `contrastok methods` lists them."""
+    epochs: int = 3
+    """The budget of every method: passes over the pairs."""
+    hidden: int = 0
+    """Also hide so many words that the model knows, which the corpus speaks of, and look whether they come back."""
+    queries: Path | None = None
+    """As for eval retrieval; without files, terms are asked for their definitions."""
+    passages: Path | None = None
+    """As for eval retrieval."""
+    pairs_file: Path | None = None
+    """As for eval retrieval."""
+    query_field: str = "query"
+    """As for eval retrieval."""
+    passage_field: str = "passage"
+    """As for eval retrieval."""
+    limit: int = 0
+    """As for eval retrieval."""
+    sts: Path | None = None
+    """As for eval no-harm; the texts are a sample of the corpus."""
+    text_field: str = "text"
+    """Field of .jsonl, .csv, .parquet and datasets that holds the text."""
+    split: str = "train"
+    """Split, where --corpus names a dataset."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        found = super().problems() + missing(self, "terms", "corpus", "out", "methods")
+        for name in ("epochs", "hidden", "limit"):
+            if getattr(self, name) < 0:
+                found.append(f"--{name} must be at least 0, not {getattr(self, name)}")
+        if (self.queries is None) is not (self.passages is None):
+            found.append("--queries and --passages belong together")
+        from contrastok.eval.compare_methods import unknown_methods
+
+        return found + unknown_methods(self.methods)
+
+
 EVAL_COMMANDS: dict[str, type[Common]] = {
     "eval recovery": RecoveryConfig,
     "eval relatedness": RelatednessConfig,
     "eval retrieval": RetrievalConfig,
     "eval no-harm": NoHarmConfig,
+    "compare": CompareConfig,
 }

@@ -1,0 +1,205 @@
+"""The command `compare`: every method on the same pairs, under one budget, in one table."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from contrastok.checkpoint import load_checkpoint
+from contrastok.config import GenPairsConfig, TrainConfig, as_json
+from contrastok.console import Console, emit_json
+from contrastok.data_gen.corpus import read_corpus
+from contrastok.data_gen.pipeline import gen_pairs
+from contrastok.data_gen.text_sample import TextSample
+from contrastok.errors import ContrastokError
+from contrastok.eval.compare_methods import Method, chosen_methods
+from contrastok.eval.compare_run import Refused, train_apart
+from contrastok.eval.compare_table import compare_chart, compare_table, to_markdown
+from contrastok.eval.no_harm import no_harm
+from contrastok.eval.recovery import own_cache, prepare, train_config
+from contrastok.eval.recovery_measure import Prepared, measure
+from contrastok.eval.relatedness import relatedness
+from contrastok.eval.retrieval import retrieval
+from contrastok.eval_config import CompareConfig, NoHarmConfig, RecoveryConfig, RelatednessConfig, RetrievalConfig
+from contrastok.files import atomic_file, check_output, sha256_file, to_json
+from contrastok.story import versions
+
+MARKER = "compare.json"
+"""Every folder of a comparison holds it."""
+SAMPLE = 400_000
+"""Characters of the corpus that no-harm reads."""
+PLAIN = {"init": "charlen_mean"}
+"""What is trained once before all, for the encodings that every method needs."""
+
+Line = dict[str, Any]
+
+
+def compare(config: CompareConfig) -> dict[str, Any]:
+    """Train and evaluate every method that was asked for, print and plot the table.
+
+    A run that was killed goes on with the method that it was at.
+
+    Args:
+        config: the options; `out` gets compare.json, compare.md and compare.png.
+
+    Returns:
+        What `--json` writes: "lines", one a method, with figures and intervals, or why it does not apply.
+
+    Raises:
+        ContrastokError: for every problem that the user can mend.
+    """
+    config.validate()
+    assert config.out is not None  # validate() saw to it
+    console, work = Console(config.quiet), config.out / "work"
+    methods = chosen_methods(config.methods)
+    if config.dry_run:
+        console.print(f"Would train {len(methods)} methods: {', '.join(method.name for method in methods)}")
+        emit_json(summary := {"dry_run": True, "methods": [method.name for method in methods]}, config.json)
+        return summary
+    facts = {"options": as_json(config), "versions": versions(), "inputs": [sha256_file(path) for path in config.terms]}
+    _claim(config, facts)
+    work.mkdir(parents=True, exist_ok=True)
+    with own_cache(work):
+        lesson = _lesson(config, work, console)
+        lines = [_line(method, config, lesson, work, console) for method in methods]
+    summary = {**facts, "lines": lines}
+    with atomic_file(config.out / MARKER) as partial:
+        partial.write_text(to_json(summary), encoding="utf-8")
+    with atomic_file(config.out / "compare.md") as partial:
+        partial.write_text(to_markdown(lines), encoding="utf-8")
+    with atomic_file(config.out / "compare.png") as partial:
+        partial.write_bytes(compare_chart(lines))
+    shutil.rmtree(work)
+    console.print(compare_table(lines), f"[bold]{escape(str(config.out))}[/]")
+    emit_json(summary, config.json)
+    return summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """What every method gets.
+
+    Attributes:
+        train: the options that all methods share.
+        texts: a sample of the corpus, for no-harm.
+        hidden: words that the model knows, hidden; None where no recovery is asked for.
+        recovery: how they are taught.
+    """
+
+    train: TrainConfig
+    texts: Path
+    hidden: Prepared | None
+    recovery: RecoveryConfig
+
+
+def _claim(config: CompareConfig, facts: Mapping[str, Any]) -> None:
+    """Take the folder: a new one, or that of a run of the same options that was stopped."""
+    assert config.out is not None
+    told = config.out / MARKER
+    begun = told.is_file() and "lines" not in (found := json.loads(told.read_text(encoding="utf-8")))
+    if begun and found == json.loads(to_json(dict(facts))):
+        return
+    inputs = [*config.terms, *config.glossary, *(Path(p) for p in (*config.corpus, config.model) if Path(p).exists())]
+    check_output(config.out, config.overwrite, marker=MARKER, inputs=inputs, json=config.json)
+    shutil.rmtree(config.out, ignore_errors=True)
+    with atomic_file(told) as partial:
+        partial.write_text(to_json(dict(facts)), encoding="utf-8")
+
+
+def _lesson(config: CompareConfig, work: Path, console: Console) -> Lesson:
+    """Pairs for the terms, words to recover, a sample of text, and the encodings that all methods share."""
+    shared: dict[str, Any] = {"terms": config.terms, "model": config.model, "seed": config.seed, "quiet": True}
+    given = {name: getattr(config, name) for name in ("corpus", "glossary", "text_field", "split")}
+    pairs, ready = work / "pairs", work / "ready"
+    recovery = RecoveryConfig(
+        sample=config.hidden, model=config.model, seed=config.seed, quiet=True, epochs=config.epochs, **given
+    )
+    train = TrainConfig(**shared, pairs=pairs, out=work / "model", overwrite=True, epochs=config.epochs)
+    texts, kept = work / "texts.jsonl", work / "hidden"
+    if not ready.exists():
+        console.print("Pairs for all methods")
+        gen_pairs(GenPairsConfig(**shared, **given, out=pairs, overwrite=True))
+        sample = TextSample(config.seed, SAMPLE)
+        for document in read_corpus(config.corpus, config.text_field):
+            sample.offer(document.text)
+        texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in sample.blocks()), encoding="utf-8")
+        _encode_keys(train, work)
+    kept.mkdir(exist_ok=True)
+    hidden = prepare(recovery, kept, Console(quiet=True)) if config.hidden else None
+    if hidden and not ready.exists():
+        _encode_keys(train_config(recovery, kept), work)
+    ready.touch()
+    return Lesson(train, texts, hidden, recovery)
+
+
+def _encode_keys(config: TrainConfig, work: Path) -> None:
+    """Put the frozen keys of some pairs into the cache of all methods."""
+    from contrastok.trainer import train
+
+    train(dataclasses.replace(config, **PLAIN, epochs=0, out=work / "model"))
+
+
+def _line(method: Method, config: CompareConfig, lesson: Lesson, work: Path, console: Console) -> Line:
+    """What is known of a method; from an earlier run where that got so far."""
+    file = work / "lines" / f"{hashlib.sha256(method.name.encode()).hexdigest()[:16]}.json"
+    if file.is_file():
+        kept: Line = json.loads(file.read_text(encoding="utf-8"))
+        return kept
+    console.print(f"Training {escape(method.name)}")
+    line: Line = {"method": method.name, "source": method.source}
+    cost = train_apart(dataclasses.replace(lesson.train, **method.options), work / "cache")
+    if isinstance(cost, Refused):
+        line["refused"] = cost.why
+        console.print(f"  does not apply: {escape(cost.why)}")
+    else:
+        line["cost"] = {"cpu_seconds": cost.cpu_seconds, "peak_mb": cost.peak_bytes / 2**20}
+        line |= _measured(method, config, lesson, work)
+    with atomic_file(file) as partial:
+        partial.write_text(to_json(line), encoding="utf-8")
+    return line
+
+
+def _measured(method: Method, config: CompareConfig, lesson: Lesson, work: Path) -> Line:
+    """Every evaluation of what was just trained; under "missing" those that cannot be made, and why."""
+    options: dict[str, Any] = {"model": lesson.train.out, "seed": config.seed, "quiet": True}
+    files = ("queries", "passages", "pairs_file", "query_field", "passage_field", "limit")
+    search = {name: getattr(config, name) for name in files}
+    evaluations: dict[str, Callable[[], Line]] = {
+        "relatedness": lambda: {
+            label: field["kinds"]["all"]["views"]
+            for label, field in relatedness(RelatednessConfig(**options, pairs=lesson.train.pairs))["fields"].items()
+        },
+        "retrieval": lambda: retrieval(RetrievalConfig(**options, **search))["groups"]["all"]["views"],
+        "no_harm": lambda: no_harm(NoHarmConfig(**options, texts=(str(lesson.texts),), sts=config.sts)),
+    }
+    if lesson.hidden is not None:
+        evaluations["recovery"] = lambda: _recovery(method, config, lesson, work)
+    found: Line = {"missing": {}}
+    for name, evaluate in evaluations.items():
+        try:
+            found[name] = evaluate()
+        except ContrastokError as error:
+            found["missing"][name] = error.what
+    return found
+
+
+def _recovery(method: Method, config: CompareConfig, lesson: Lesson, work: Path) -> Line:
+    """The same method on words that the model knew.
+
+    Raises:
+        ContrastokError: it does not apply to them.
+    """
+    assert lesson.hidden is not None
+    inner = train_config(lesson.recovery, work / "hidden", **method.options)
+    cost = train_apart(inner, work / "cache")
+    if isinstance(cost, Refused):
+        raise ContrastokError(cost.why)
+    result = measure(load_checkpoint(Path(str(inner.out))), lesson.hidden, config.seed, Console(quiet=True))
+    return {name: value for name, value in result.items() if name not in ("words", "skipped", "training")}

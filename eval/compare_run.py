@@ -1,0 +1,67 @@
+"""One training run in a process of its own, with what it cost: so each method has a clean peak and clean seconds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from contrastok.config import TrainConfig
+from contrastok.errors import ContrastokError
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took.
+
+    Attributes:
+        cpu_seconds: of all threads, user and system, loading the model included.
+        peak_bytes: resident at most, the model and libraries included.
+    """
+
+    cpu_seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The method does not apply here.
+
+    Attributes:
+        why: what it said.
+    """
+
+    why: str
+
+
+def train_apart(config: TrainConfig, cache: Path) -> Cost | Refused:
+    """Train in a new process.
+
+    Args:
+        config: of the run.
+        cache: folder of encodings that every method may use. What this one adds stays its own, or the next would
+            get for nothing what this one paid for.
+    """
+    own = cache.with_name(f"{cache.name}-own")
+    shutil.rmtree(own, ignore_errors=True)
+    shutil.copytree(cache, own, copy_function=os.link)
+    try:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            return pool.apply(_train, (config, str(own)))
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+def _train(config: TrainConfig, cache: str) -> Cost | Refused:
+    os.environ["CONTRASTOK_CACHE"] = cache
+    from contrastok.trainer import train
+
+    try:
+        train(config)
+    except ContrastokError as error:
+        return Refused(str(error).replace("\n", "; "))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)

@@ -1,0 +1,132 @@
+"""The comparison of methods as a table and as a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import vl_convert
+from rich.markup import escape
+from rich.table import Table
+
+from contrastok.eval.baselines import INITIAL, TRAINED
+
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of every method.
+
+    Attributes:
+        name: above the column.
+        path: where the figure lies in a line; the last part is its name, beside which its interval lies.
+        form: how it is written.
+        better: "high" or "low".
+    """
+
+    name: str
+    path: tuple[str, ...]
+    form: str = ".3f"
+    better: str = "high"
+
+    def figure(self, line: Line) -> tuple[float, tuple[float, float] | None] | None:
+        """The figure and its 95 % interval; None where the method has none."""
+        found: Any = line
+        for key in self.path[:-1]:
+            found = (found or {}).get(key)
+        value = (found or {}).get(self.path[-1])
+        return None if value is None else (float(value), found.get(f"{self.path[-1]}_interval"))
+
+
+def _recovery(space: tuple[str, ...], view: str, name: str) -> tuple[str, ...]:
+    return ("recovery", *space, view, name)
+
+
+COLUMNS = (
+    Column("recovery: start, row MRR", _recovery((), "initial", "mrr")),
+    Column("trained, row MRR", _recovery((), "trained", "mrr")),
+    Column("trained, output MRR", _recovery(("encoded",), "trained", "mrr")),
+    Column("related: start, hit@10", ("relatedness", "vocabulary, encoded", INITIAL, "hit@10")),
+    Column("trained, hit@10", ("relatedness", "vocabulary, encoded", TRAINED, "hit@10")),
+    Column("names, MRR", ("relatedness", "glossary, encoded", TRAINED, "mrr")),
+    Column("retrieval, MRR@10", ("retrieval", TRAINED, "mrr@10")),
+    Column("fidelity", ("no_harm", "fidelity", "views", TRAINED, "mean")),
+    Column("CPU s", ("cost", "cpu_seconds"), ",.0f", "low"),
+    Column("peak MB", ("cost", "peak_mb"), ",.0f", "low"),
+)
+"""All that is told of a method; what was not measured has no column."""
+
+
+def measured(lines: Sequence[Line]) -> list[Column]:
+    """The columns that some method has a figure for."""
+    return [column for column in COLUMNS if any(column.figure(line) is not None for line in lines)]
+
+
+def _cells(line: Line, columns: Sequence[Column]) -> Iterator[str]:
+    for column in columns:
+        found = column.figure(line)
+        yield "" if found is None else f"{found[0]:{column.form}}"
+
+
+def _bits(line: Line) -> str:
+    """Whether texts without a new token keep their embeddings."""
+    if "no_harm" not in line:
+        return ""
+    return {True: "same bits", False: "changed", None: "not asked"}[line["no_harm"]["identical"]]
+
+
+def compare_table(lines: Sequence[Line]) -> Table:
+    """One line a method; those that do not apply say why."""
+    columns = measured(lines)
+    table = Table(title="Methods side by side", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for column in columns:
+        table.add_column(column.name, justify="right")
+    table.add_column("other text")
+    for line in lines:
+        if "refused" in line:
+            table.add_row(escape(line["method"]), *[""] * len(columns), escape(f"does not apply: {line['refused']}"))
+        else:
+            table.add_row(escape(line["method"]), *_cells(line, columns), _bits(line))
+    return table
+
+
+def to_markdown(lines: Sequence[Line]) -> str:
+    """The same for a document; intervals lie in compare.json."""
+    columns = measured(lines)
+    head = ["method", *(column.name for column in columns), "other text"]
+    rows = [
+        [line["method"], *([""] * len(columns)), f"does not apply: {line['refused']}"]
+        if "refused" in line
+        else [line["method"], *_cells(line, columns), _bits(line)]
+        for line in lines
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)) + "\n"
+
+
+def compare_chart(lines: Sequence[Line]) -> bytes:
+    """A dot with its 95 % interval for every method and figure, as PNG."""
+    rows = [
+        {"method": line["method"], "figure": column.name, "value": found[0], "low": low, "high": high}
+        for column in measured(lines)
+        for line in lines
+        if (found := column.figure(line)) is not None
+        for low, high in [found[1] or (found[0], found[0])]
+    ]
+    order = [line["method"] for line in lines]
+    y = alt.Y("method:N", sort=order, title=None)
+    base = alt.Chart().encode(y=y)
+    dots = base.mark_point(filled=True, size=50).encode(x=alt.X("value:Q", title=None, scale=alt.Scale(zero=False)))
+    bars = base.mark_rule().encode(x="low:Q", x2="high:Q")
+    facets = [column.name for column in measured(lines)]
+    chart = (
+        alt.layer(bars, dots, data=alt.Data(values=rows))
+        .properties(width=170, height={"step": 16})
+        .facet(facet=alt.Facet("figure:N", sort=facets, title=None), columns=4)
+        .resolve_scale(x="independent")
+    )
+    png: bytes = vl_convert.vegalite_to_png(chart.to_dict(), scale=1.5)
+    return png

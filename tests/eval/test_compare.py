@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contrastok.config import GenPairsConfig, TrainConfig
+from contrastok.data_gen.pipeline import gen_pairs
+from contrastok.errors import ConfigError, OutputError
+from contrastok.eval import compare as module
+from contrastok.eval.compare import compare
+from contrastok.eval.compare_methods import chosen_methods, every_method
+from contrastok.eval.compare_run import Cost, Refused, train_apart
+from contrastok.eval.compare_table import COLUMNS, compare_chart, measured, to_markdown
+from contrastok.eval_config import CompareConfig
+from contrastok.initializers import INITIALIZERS
+from contrastok.trainer import train
+from tests.conftest import KITCHEN
+from tests.contrastok.conftest import GLOSSARY
+
+LINES: list[dict[str, Any]] = [
+    {
+        "method": "default",
+        "cost": {"cpu_seconds": 12.4, "peak_mb": 900.6},
+        "recovery": {"trained": {"mrr": 0.5, "mrr_interval": [0.4, 0.6]}},
+        "no_harm": {"identical": True},
+    },
+    {"method": "init=mean", "cost": {"cpu_seconds": 3.0, "peak_mb": 700.0}, "no_harm": {"identical": False}},
+    {"method": "init=omp", "refused": "needs another model"},
+]
+
+
+def test_methods_are_chosen_by_name_and_by_group() -> None:
+    assert set(every_method()) >= {"default", *(f"init={name}" for name in INITIALIZERS)}
+    assert chosen_methods(["all"]) == list(every_method().values())
+    assert {m.options["init"] for m in chosen_methods(["init"])} == set(INITIALIZERS)
+    names = [m.name for m in chosen_methods(["init=charlen_mean", "default", "init=charlen_mean"])]
+    assert names == ["init=charlen_mean", "default"]
+
+
+def test_an_unknown_method_says_the_closest() -> None:
+    config = CompareConfig(terms=(Path("a"),), corpus=("b",), out=Path("c"), methods=("init=charlen-mean",))
+    with pytest.raises(ConfigError, match="init=charlen_mean"):
+        config.validate()
+
+
+def test_columns_hold_what_was_measured() -> None:
+    names = [column.name for column in measured(LINES)]
+    assert names == ["trained, row MRR", "CPU s", "peak MB"] and len(names) < len(COLUMNS)
+    table = to_markdown(LINES).splitlines()
+    assert table[2] == "| default | 0.500 | 12 | 901 | same bits |"
+    assert table[3] == "| init=mean |  | 3 | 700 | changed |"
+    assert table[4] == "| init=omp |  |  |  | does not apply: needs another model |"
+    assert compare_chart(LINES).startswith(b"\x89PNG")
+
+
+def test_a_run_of_its_own_tells_its_cost_and_keeps_the_shared_cache(
+    glossary: Path, corpus: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    common: dict[str, Any] = {"terms": (glossary,), "model": str(tiny_model), "quiet": True}
+    gen_pairs(GenPairsConfig(**common, corpus=(str(corpus),), out=tmp_path / "pairs", known_sentences=0))
+    cache, out = tmp_path / "cache", tmp_path / "model"
+    cache.mkdir()
+    (cache / "shared").write_text("x")
+    config = TrainConfig(**common, pairs=tmp_path / "pairs", out=out, epochs=0, device="cpu", init="charlen_mean")
+    cost = train_apart(config, cache)
+    assert isinstance(cost, Cost) and cost.cpu_seconds > 0 and cost.peak_bytes > 2**20
+    assert [file.name for file in cache.iterdir()] == ["shared"] and (out / "contrastok.json").is_file()
+    refused = train_apart(replace(config, init="predictor", out=tmp_path / "other"), cache)
+    assert isinstance(refused, Refused) and "evidence" in refused.why and not (tmp_path / "other").exists()
+
+
+@pytest.fixture
+def glossary(tmp_path: Path) -> Path:
+    lines = [
+        json.dumps({"token": t, "definition": d, "synonyms": s, "broader": b}) for t, (d, s, b) in GLOSSARY.items()
+    ]
+    (tmp_path / "terms.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path / "terms.jsonl"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    lines = [
+        f"{frame} {token} {rest}."
+        for token in GLOSSARY
+        for frame, rest in (("We bought fresh", "at the market"), ("The cook likes", "with bread"))
+    ]
+    (tmp_path / "corpus.txt").write_text("\n".join(lines) + "\n")
+    return tmp_path / "corpus.txt"
+
+
+@pytest.fixture
+def config(
+    tiny_model: Path, glossary: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> CompareConfig:
+    """A comparison on the tiny model; training runs in this process, for one of its own takes seconds."""
+
+    def here(config: Any, cache: Path) -> Cost | Refused:
+        train(config)
+        return Cost(1.0, 2**20)
+
+    monkeypatch.setattr(module, "train_apart", here)
+    return CompareConfig(
+        terms=(glossary,),
+        corpus=(str(corpus), str(KITCHEN / "corpus")),
+        model=str(tiny_model),
+        methods=("init=charlen_mean", "init=subtoken_mean"),
+        out=tmp_path / "compare",
+        epochs=1,
+        hidden=5,
+        quiet=True,
+    )
+
+
+def test_a_stopped_comparison_goes_on(config: CompareConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, trained = module.train_apart, []
+
+    def stops(run: Any, cache: Path) -> Any:
+        if len(trained) == 2:  # the first method has been trained on both lessons
+            raise KeyboardInterrupt
+        trained.append(run.init)
+        return real(run, cache)
+
+    monkeypatch.setattr(module, "train_apart", stops)
+    with pytest.raises(KeyboardInterrupt):
+        compare(config)
+    assert config.out and not (config.out / "compare.md").exists()
+    monkeypatch.setattr(module, "train_apart", lambda run, cache: trained.append(run.init) or real(run, cache))
+    summary = compare(config)
+    assert trained == ["charlen_mean"] * 2 + ["subtoken_mean"] * 2
+    assert [line["method"] for line in summary["lines"]] == list(config.methods)
+    for line in summary["lines"]:
+        assert line["no_harm"]["identical"] is True
+        assert 0 < line["recovery"]["trained"]["mrr"] <= 1
+        assert set(line["missing"]) <= {"relatedness", "retrieval"}
+    assert json.loads((config.out / "compare.json").read_text())["lines"] == summary["lines"]
+    assert sorted(file.name for file in config.out.iterdir()) == ["compare.json", "compare.md", "compare.png"]
+    with pytest.raises(OutputError, match="exists already"):
+        compare(config)
