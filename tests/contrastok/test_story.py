@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from contrastok.config import TrainConfig
+from contrastok.initializers.collapse import mean_pairwise_cosine
 from contrastok.loop import relative_move
 from contrastok.map_rows import MapSettings
-from contrastok.story import _left_at, mean_pairwise_cosine
+from contrastok.story import _left_at
 from contrastok.trainer import train
 
 
