@@ -26,7 +26,8 @@ def hybrid(context: InitContext) -> torch.Tensor:
     terms = torch.from_numpy(context.encoder.encode_ids(context.pieces, "Encoding the terms' pieces"))
     own = charlen_mean(context).cpu()
     mix = similar_mix(terms, words, context.table[list(ids)].float().cpu())
-    return SHARE * own + (1 - SHARE) * F.normalize(mix, dim=-1) * own.norm(dim=-1, keepdim=True)
+    matched: torch.Tensor = F.normalize(mix, dim=-1) * own.norm(dim=-1, keepdim=True)
+    return SHARE * own + (1 - SHARE) * matched
 
 
 def similar_mix(terms: torch.Tensor, words: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

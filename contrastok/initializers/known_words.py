@@ -44,7 +44,8 @@ def alacarte(context: InitContext) -> torch.Tensor:
     common = torch.linalg.svd(known[has], full_matrices=False).Vh[0]
     known, new = (u - (u @ common)[:, None] * common for u in (known, new))
     matrix = induction_matrix(known[has], torch.from_numpy(words.table[inputs.ids])[has], counts[has].log1p())
-    return (new @ matrix).float()
+    rows: torch.Tensor = new @ matrix
+    return rows.float()
 
 
 @initializer("detok_map", source="Kaplan et al. 2024, From Tokens to Words, arXiv:2410.05864", needs=_NEEDS)

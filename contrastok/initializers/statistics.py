@@ -62,9 +62,9 @@ def moments(rows: torch.Tensor) -> Moments:
     """Mean and covariance of rows `[V, d]` of any float dtype; a large table is never held whole in float64."""
     d = rows.shape[1]
     mean, covariance = (torch.zeros(*shape, dtype=torch.float64, device=rows.device) for shape in ((d,), (d, d)))
-    for part in rows.split(CHUNK):
+    for part in torch.split(rows, CHUNK):
         mean += part.double().sum(0) / len(rows)
-    for part in rows.split(CHUNK):
+    for part in torch.split(rows, CHUNK):
         off = part.double() - mean
         covariance += off.T @ off / len(rows)
     return Moments(mean, covariance)
@@ -74,7 +74,7 @@ def _drawn(context: InitContext, source: Moments) -> torch.Tensor:
     """One draw a term, float32 `[n, d]`. A covariance without full rank (fewer rows than dimensions) does no harm."""
     values, vectors = torch.linalg.eigh(source.covariance.cpu())
     root = vectors * values.clamp_min(0).sqrt()
-    drawn = source.mean.cpu() + _noise(context).double() @ root.T
+    drawn: torch.Tensor = source.mean.cpu() + _noise(context).double() @ root.T
     return drawn.float().to(context.table.device)
 
 
