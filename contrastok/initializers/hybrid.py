@@ -11,6 +11,8 @@ from contrastok.initializers.composition import charlen_mean
 
 SHARE, NEIGHBORS, TEMPERATURE = 0.7, 3, 0.3
 """TokenAdapt's: the weight of the pieces, similar words that are mixed, and what their cosines are divided by."""
+CHUNK = 1024
+"""Terms that are compared with the vocabulary at once."""
 
 
 @initializer("hybrid", source="TokenAdapt, arXiv:2505.09738; norms matched", needs=("tokenizer", "encoder"))
@@ -41,5 +43,8 @@ def similar_mix(terms: torch.Tensor, words: torch.Tensor, rows: torch.Tensor) ->
     Returns:
         float32 `[n, d]`.
     """
-    cosines, nearest = (terms @ words.T).topk(min(NEIGHBORS, len(words)), dim=1)
-    return torch.einsum("nk,nkd->nd", (cosines / TEMPERATURE).softmax(1), rows[nearest])
+    mixes = []
+    for part in torch.split(terms, CHUNK):
+        cosines, nearest = (part @ words.T).topk(min(NEIGHBORS, len(words)), dim=1)
+        mixes.append(torch.einsum("nk,nkd->nd", (cosines / TEMPERATURE).softmax(1), rows[nearest]))
+    return torch.cat(mixes)
