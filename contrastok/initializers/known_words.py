@@ -22,7 +22,8 @@ from contrastok.words import Words
 
 STEADY = 1e-3
 """Ridge of alacarte, as a share of the columns' mean square. The paper has none, but columns that lack one direction
-have no inverse. No larger one is chosen by its error on words left out: without an intercept it leads to rows of zeros."""
+have no inverse. A larger one, chosen by the error of words left out, would lead to rows of zeros, for there is no
+intercept."""
 _NEEDS = ("tokenizer", "extended", "encoder", "evidence")
 
 
