@@ -29,7 +29,6 @@ from contrastok.eval.recovery import train_config
 from contrastok.eval.recovery_figures import Standing, recovery_figures, related_figures
 from contrastok.eval.recovery_measure import measure
 from contrastok.files import atomic_file, to_json
-from contrastok.initializers import INITIALIZERS
 from contrastok.story import versions
 from contrastok.trainer import train
 
@@ -47,7 +46,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "charlen_mean, self-distillation alone": {"init": "charlen_mean", "contrast_weight": 0.0},
 }
 """What is trained: options of train."""
-STARTS = {START.format(name): {"init": name, "epochs": 0} for name in INITIALIZERS if name != "predictor"}
+STARTS = {START.format(name): {"init": name, "epochs": 0} for name in ("subtoken_mean", "charlen_mean")}
 METHODS = dict(
     sorted((OBJECTIVES | STARTS).items(), key=lambda method: (method[0] != DEFAULT, "epochs" not in method[1]))
 )

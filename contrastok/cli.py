@@ -20,6 +20,7 @@ RUNNERS = {
     "train": ("contrastok.trainer", "train"),
     "report": ("contrastok.eval.report", "report"),
     "apply": ("contrastok.export", "apply"),
+    "methods": ("contrastok.methods", "methods"),
     "eval recovery": ("contrastok.eval.recovery", "recovery"),
     "eval relatedness": ("contrastok.eval.relatedness", "relatedness"),
     "eval retrieval": ("contrastok.eval.retrieval", "retrieval"),

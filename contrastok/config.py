@@ -116,8 +116,9 @@ class TrainConfig(VocabularyOptions, Common):
     out: Path | None = None
     """Folder for the checkpoint."""
     init: str = "auto"
-    """Initialiser of the rows: predictor (learned from the model's own words), charlen_mean or subtoken_mean.
-    auto: predictor where gen-pairs found enough known words, and hidden ones come back."""
+    """Initialiser of the rows: predictor (learned from the model's own words), charlen_mean, subtoken_mean or another
+    one that `contrastok methods` lists. auto: predictor where gen-pairs found enough known words, and hidden ones come
+    back."""
     init_norm: str = "keep"
     """Norms of the initial rows: keep, median (of the vocabulary's), constituents (mean of the pieces'), scale:X."""
     init_vectors: Path | None = None
@@ -237,11 +238,20 @@ class ApplyConfig(Common):
         return super().problems() + missing(self, "rows", "out")
 
 
+@dataclass(frozen=True, kw_only=True)
+class MethodsConfig(Common):
+    """List the methods that train may be given by name, with their sources and what they need.
+
+    Example: contrastok methods --json methods.json
+    """
+
+
 COMMANDS: dict[str, type[Common]] = {
     "gen-pairs": GenPairsConfig,
     "train": TrainConfig,
     "report": ReportConfig,
     "apply": ApplyConfig,
+    "methods": MethodsConfig,
     **EVAL_COMMANDS,
 }
 """Every command by its name; the first of two words is its group (`contrastok eval relatedness`)."""

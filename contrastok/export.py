@@ -19,7 +19,7 @@ from contrastok.config import ApplyConfig
 from contrastok.console import Console, emit_json
 from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
-from contrastok.initializers import INITIALIZERS, initial_rows
+from contrastok.initializers import INITIALIZERS, InitOptions, initial_rows
 from contrastok.models import frozen_hash, input_embedding, load_model, tokenizer_fingerprint
 from contrastok.token_modes import NewToken
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer
@@ -82,6 +82,8 @@ def write_checkpoint(
                 "version": __version__,
                 "base_model": base,
                 "init": manifest["init"],
+                "init_norm": manifest.get("init_norm", "keep"),  # older manifests say nothing
+                "seed": manifest["seed"],
                 "family": plan.family,
                 "mode": plan.mode,
                 "edits": dict(plan.edits),
@@ -147,7 +149,7 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     else:
         extended = extend_tokenizer(model.tokenizer, plan)
         manifest = _manifest(config.rows, about, facts, plan)
-        start = _first_rows(config.rows, about["init"], model, plan)
+        start = _first_rows(config.rows, about, model, plan)
         if start is None:
             console.print(
                 f"[yellow]note:[/] the initial rows are not known: no {INITIAL_ROWS} lies beside the rows, and what "
@@ -161,13 +163,19 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     return summary
 
 
-def _first_rows(rows: Path, init: str, model: SentenceTransformer, plan: VocabularyPlan) -> torch.Tensor | None:
+def _first_rows(
+    rows: Path, about: Mapping[str, Any], model: SentenceTransformer, plan: VocabularyPlan
+) -> torch.Tensor | None:
     """The initialiser's rows: those that lie beside `rows`, or else made again; None where only evidence could tell."""
     beside = rows.with_name(INITIAL_ROWS)
     if beside.is_file():
         return torch.from_numpy(read_rows(beside))
-    known = INITIALIZERS.get(init)
-    return initial_rows(init, init_context(model, plan)) if known is not None and known.from_pieces else None
+    known = INITIALIZERS.get(about["init"])
+    if known is None or not known.repeatable:
+        return None
+    context = init_context(model, plan, about.get("seed", 0))
+    options = InitOptions(norm=about.get("init_norm", "keep"))  # older files say nothing: their rows were kept as made
+    return initial_rows(known.name, dataclasses.replace(context, options=options))
 
 
 def read_delta(file: Path) -> dict[str, Any]:
@@ -232,7 +240,8 @@ def _manifest(file: Path, about: Mapping[str, Any], facts: Mapping[str, Any], pl
         "skipped": [],
         "tokenizer": {"family": plan.family, "mode": plan.mode, "edits": dict(plan.edits), "gate": {"checks": []}},
         "init": about["init"],
+        "init_norm": about.get("init_norm", "keep"),
         "training": {"options": {}, "steps": 0, "pairs": 0, "curve": []},
-        "seed": 0,
+        "seed": about.get("seed", 0),
         "versions": {},
     }

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,6 +20,7 @@ from contrastok.config import TrainConfig, as_json
 from contrastok.console import Console
 from contrastok.data_gen.terms import Term
 from contrastok.gate import GateReport
+from contrastok.initializers.collapse import ALIKE, mean_pairwise_cosine
 from contrastok.loop import CurvePoint, relative_move
 from contrastok.pairs import PairTable
 from contrastok.starting import Start
@@ -39,9 +39,6 @@ SHOWN = 20
 
 FAR = 3.0
 """Median relative move of the rows above which the learning rate was too high: they are longer than any word's."""
-
-ALIKE = 0.95
-"""Mean pairwise cosine of the new rows above which they have collapsed into one."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +114,7 @@ def build_manifest(
             "gate": words.gate.as_json(),
         },
         "init": result.start.init,
+        "init_norm": config.init_norm,
         **({"prior": guide.about()} if guide else {}),
         "training": {
             "options": as_json(config),
@@ -207,15 +205,6 @@ def _left_at(result: TrainedRows) -> str:
     guide = result.start.guide
     placed = guide is not None and guide.calibration.settings.steps
     return "where the word stage put them" if placed else f"as {result.start.init} made them"
-
-
-def mean_pairwise_cosine(rows: torch.Tensor) -> float:
-    """Mean cosine over all pairs of different rows; 1 when there is one row."""
-    n = len(rows)
-    if n < 2:
-        return 1.0
-    total = F.normalize(rows, dim=-1).sum(0).square().sum()
-    return float((total - n) / (n * (n - 1)))
 
 
 def plan_table(words: Vocabulary, pairs: PairTable, tokens: bool = False) -> Table:

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from contrastok.bank import FrozenEncoder
 from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence
-from contrastok.features import EvidenceEncoder, Features, Ids, bag_weights, word_inputs
+from contrastok.features import EvidenceEncoder, Features, Ids, WordInput, bag_weights, word_inputs
 from contrastok.fit import MIN_WORDS, Known, having
 from contrastok.hiding import hidden_alone, pieces_of
 from contrastok.map_rows import WordBank
@@ -32,6 +33,23 @@ FORMAT = 4
 
 ENOUGH = 10_000
 """Known words from which terms that lack what most terms have learn as well as from more."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Evidence as ids.
+
+    Attributes:
+        kept: places of the known words that are learned from, ascending, int64 `[k]`.
+        ids: their rows in the table, int64 `[k]`.
+        known: these words.
+        new: the terms.
+    """
+
+    kept: np.ndarray
+    ids: np.ndarray
+    known: Sequence[WordInput]
+    new: Sequence[WordInput]
 
 
 @dataclass(frozen=True)
@@ -62,7 +80,6 @@ class Words:
         known: evidence of the known words; a place is an index into it.
         hidden: the tokens of these words.
         terms: evidence of the plan's terms, in their order.
-        outputs: of the isolated known words, float32 `[K, d]`, norm 1.
         table: rows that have a token, float32 `[V, d]`.
 
     Raises:
@@ -87,12 +104,16 @@ class Words:
         self.hidden = [found[word.token] for word in self.known]
         self.terms = _of_terms(evidence, plan)
         self.split = pieces_of(self.tokenizer, plan.terms)
-        self.outputs = encoder.encode_words([word.id for word in self.hidden])
         self.table: np.ndarray = input_embedding(encoder.model).weight.detach().float().cpu().numpy()
         self.table = self.table[: len(self.tokenizer)]
         self._places: dict[str, list[int]] = {}  # of all spellings
         for at, word in enumerate(self.known):
             self._places.setdefault(word.token.casefold(), []).append(at)
+
+    @cached_property
+    def outputs(self) -> np.ndarray:
+        """Outputs of the isolated known words, float32 `[K, dim]`, norm 1."""
+        return self.encoder.encode_words([word.id for word in self.hidden])
 
     def key(self, seed: int, sentences: int) -> str:
         """Hash of everything that a prior is learned from, the model aside."""
@@ -106,20 +127,29 @@ class Words:
         Args:
             sentences: looked at for each known word; four times as many for each term.
         """
+        inputs = self.inputs(sentences)
+        weights, reader = bag_weights(inputs.known, len(self.table)), EvidenceEncoder(self.encoder)
+        features = reader.features(inputs.known, weights, "Reading about known words", inputs.ids.tolist())
+        keys = [self.known[at].token.casefold() for at in inputs.kept]
+        return Reading(
+            inputs.kept,
+            Known(features, inputs.ids, self.outputs[inputs.kept], self.table, keys),
+            reader.features(inputs.new, weights, "Reading about new terms"),
+        )
+
+    def inputs(self, sentences: int) -> Inputs:
+        """The known words to learn from, and the terms, as ids; nothing is encoded.
+
+        Args:
+            sentences: see `read`.
+        """
         kept = teachers(self.known, self.terms)
         told, hidden = [self.known[at] for at in kept], [self.hidden[at] for at in kept]
-        pieces, ids = [word.pieces for word in hidden], [word.id for word in hidden]
+        pieces = [word.pieces for word in hidden]
         forms = [self.plan.ids_of(term) for term in self.plan.terms]
         known = word_inputs(told, [word.ids for word in hidden], pieces, self._sizes(pieces), self.tokenizer, sentences)
         new = word_inputs(self.terms, forms, self.split, self._sizes(self.split), self.extended, 4 * sentences)
-        weights, reader = bag_weights(known, len(self.table)), EvidenceEncoder(self.encoder)
-        features = reader.features(known, weights, "Reading about known words", ids)
-        keys = [word.token.casefold() for word in told]
-        return Reading(
-            kept,
-            Known(features, np.array(ids), self.outputs[kept], self.table, keys),
-            reader.features(new, weights, "Reading about new terms"),
-        )
+        return Inputs(kept, np.array([word.id for word in hidden]), known, new)
 
     def bank(self, prior: Prior) -> WordBank:
         """The negatives of the word stage: all known words."""

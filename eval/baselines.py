@@ -6,41 +6,25 @@ the split word what the user has today without any of this, and the definition's
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from contrastok.bank import FrozenEncoder
 from contrastok.checkpoint import Checkpoint
+from contrastok.content import content_ids
 from contrastok.eval.index import Array
 from contrastok.initializers import InitContext, initial_rows
 from contrastok.models import input_embedding
 from contrastok.vocabulary import piece_lengths
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
 Mask = npt.NDArray[np.bool_]
 
 SPLIT, INITIAL, TRAINED = "split word", "initial", "trained"
-
-WORD = re.compile(r"\w+")
-FORM_WORDS = """
-    a an the this that these those such some any each every all both either neither no not another other others same
-    i me my we us our you your he him his she her it its they them their who whom whose which what where when why how
-    of in on at by for with without from to into onto upon over under above below between among through during before
-    after about against within along across around off out up down near since until toward towards via per as than
-    and or but nor so yet if because while whether though although unless
-    is are was were be been being am has have had having do does did done doing can could may might must shall should
-    will would there here then also only just too very more most much many less least often usually sometimes etc
-"""
-FUNCTION_WORDS = frozenset(FORM_WORDS.split())
-"""English words that give a sentence its form and say nothing of what a definition is about."""
 
 
 @dataclass(frozen=True)
@@ -207,21 +191,6 @@ def encode_rows(checkpoint: Checkpoint, rows: Array) -> Array:
     found = np.full((len(tokens), encoder.dim), np.nan, dtype=np.float32)
     with checkpoint.with_rows(rows):
         found[present] = encoder.encode_ids([[tokens[i]["ids"][0]] for i in np.flatnonzero(present)])
-    return found
-
-
-def content_ids(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
-    """The ids of each text that belong to its content words: no function words, no punctuation, nothing unknown."""
-    if not texts:
-        return []
-    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    found = []
-    for text, ids, spans in zip(texts, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        content = np.zeros(len(text), dtype=bool)
-        for word in WORD.finditer(text):
-            content[word.start() : word.end()] = word.group().casefold() not in FUNCTION_WORDS
-        kept = [i for i, (start, end) in zip(ids, spans, strict=True) if content[start:end].any()]
-        found.append([i for i in kept if i != tokenizer.unk_token_id])
     return found
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from contrastok.errors import ConfigError, did_you_mean
+from contrastok.initializers.collapse import ALIKE, mean_pairwise_cosine
 from contrastok.initializers.context import NEEDS, InitContext, InitOptions
 from contrastok.initializers.norms import with_norms
 
@@ -43,9 +44,9 @@ class Initializer:
     build: Build
 
     @property
-    def from_pieces(self) -> bool:
-        """Whether table and pieces alone decide the rows, so that they can be made again at any time."""
-        return not self.needs
+    def repeatable(self) -> bool:
+        """Whether the base model, the terms, the seed and the norm alone decide the rows: they can be made again."""
+        return set(self.needs) <= {"tokenizer"}
 
 
 INITIALIZERS: dict[str, Initializer] = {}
@@ -76,7 +77,14 @@ def initial_rows(name: str, context: InitContext) -> torch.Tensor:
     for need in INITIALIZERS[name].needs:
         if context.lacks(need):
             raise ConfigError(f"--init {name} needs {NEEDS[need].what}", hint=NEEDS[need].hint)
-    return with_norms(_filled(name, context), context)
+    rows = with_norms(_filled(name, context), context)
+    alike = mean_pairwise_cosine(rows)
+    if len(rows) > 1 and alike > ALIKE:
+        context.tell(
+            f"The rows that {name} gives are almost all the same (mean pairwise cosine {alike:.3f}): "
+            "to the model these tokens mean one thing."
+        )
+    return rows
 
 
 def _filled(name: str, context: InitContext) -> torch.Tensor:
@@ -98,5 +106,11 @@ def _filled(name: str, context: InitContext) -> torch.Tensor:
     return torch.where(unknown[:, None], INITIALIZERS[FALLBACK].build(context).float().to(rows.device), rows)
 
 
-from contrastok.initializers import composition as _composition  # noqa: E402, F401  (fills the registry)
+from contrastok.initializers import alignment as _alignment  # noqa: E402, F401  (fills the registry)
+from contrastok.initializers import composition as _composition  # noqa: E402, F401
+from contrastok.initializers import glossary as _glossary  # noqa: E402, F401
+from contrastok.initializers import hybrid as _hybrid  # noqa: E402, F401
+from contrastok.initializers import known_words as _known_words  # noqa: E402, F401
 from contrastok.initializers import learned as _learned  # noqa: E402, F401
+from contrastok.initializers import merge_tree as _merge_tree  # noqa: E402, F401
+from contrastok.initializers import statistics as _statistics  # noqa: E402, F401

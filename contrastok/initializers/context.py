@@ -26,11 +26,13 @@ class InitOptions:
         norm: policy for the norms of the rows, see `norms.py`.
         vectors: a file of auxiliary word vectors.
         model: a local model whose rows are carried over.
+        sentences: looked at for each known word; four times as many for a term.
     """
 
     norm: str = "keep"
     vectors: Path | None = None
     model: str | None = None
+    sentences: int = 4
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class InitContext:
         value = getattr(self, need, None) if hasattr(self, need) else getattr(self.options, need)
         return value is None or (isinstance(value, tuple) and not value)
 
+    def old_rows(self) -> torch.Tensor:
+        """The rows that a token has, float32 `[V, d]`; those that pad the table say nothing and are left out."""
+        rows = self.table if self.tokenizer is None else self.table[: len(self.tokenizer)]
+        return rows.detach().float()
+
     def of_terms(self) -> list[WordEvidence]:
         """The evidence of each term, in their order; empty evidence where there is none."""
         told = {word.token: word for word in self.evidence if not word.known}
@@ -91,6 +98,7 @@ _PAIRS = "run it through train --pairs, with what gen-pairs wrote"
 NEEDS = {
     "predicted": Need("the evidence that gen-pairs writes", "use it with train --pairs"),
     "tokenizer": Need("the model's tokenizer", _PAIRS),
+    "extended": Need("the tokenizer that has the new tokens", _PAIRS),
     "encoder": Need("the model itself", _PAIRS),
     "evidence": Need("evidence of terms and known words", _PAIRS),
     "texts": Need("sentences", _PAIRS),

@@ -49,4 +49,5 @@ def with_norms(rows: torch.Tensor, context: InitContext) -> torch.Tensor:
         wanted = norms.median().expand(len(rows))
     else:
         wanted = torch.stack([norms[list(ids)].mean() for ids in context.pieces])
-    return rows * (wanted / rows.norm(dim=-1).clamp_min(1e-12))[:, None]
+    scaled: torch.Tensor = rows * (wanted / rows.norm(dim=-1).clamp_min(1e-12))[:, None]
+    return scaled

@@ -85,6 +85,38 @@ def test_apply_rebuilds_the_checkpoint_bit_by_bit(trained: tuple[TrainConfig, di
     assert not (tmp_path / "wrong").exists()
 
 
+@pytest.mark.parametrize("init", ["mvn", "charlen_mean"])
+def test_rows_made_again_follow_norm_and_seed(make_config: Make, tmp_path: Path, init: str) -> None:
+    config = make_config(epochs=1, init=init, init_norm="median", seed=5)
+    train(config)
+    assert config.out
+    alone = tmp_path / ROWS
+    alone.write_bytes((config.out / ROWS).read_bytes())
+    for out in (tmp_path / "once", tmp_path / "twice"):  # the second from what the first wrote
+        apply(ApplyConfig(rows=alone, model=config.model, out=out, quiet=True))
+        assert sha256_file(out / INITIAL_ROWS) == sha256_file(config.out / INITIAL_ROWS)
+        manifest = json.loads((out / MANIFEST).read_text())
+        assert (manifest["init"], manifest["init_norm"], manifest["seed"]) == (init, "median", 5)
+        alone.write_bytes((out / ROWS).read_bytes())
+
+
+def test_rows_of_older_versions_were_kept_as_made(config: TrainConfig, tmp_path: Path) -> None:
+    """Neither their delta nor their manifest says anything of norms."""
+    folder = tmp_path / "old"
+    shutil.copytree(str(config.out), folder)
+    with safe_open(folder / ROWS, framework="pt") as handle:
+        about = json.loads(handle.metadata()["contrastok"])
+    told = {name: value for name, value in about.items() if name not in ("init_norm", "seed")}
+    save_file(load_file(folder / ROWS), folder / ROWS, metadata={"contrastok": json.dumps(told)})
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["init_norm"]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    before = sha256_file(folder / INITIAL_ROWS)
+    (folder / INITIAL_ROWS).unlink()
+    apply(ApplyConfig(rows=folder / ROWS, model=config.model, out=tmp_path / "new", quiet=True))
+    assert sha256_file(tmp_path / "new" / INITIAL_ROWS) == before
+
+
 def test_a_manifest_about_other_rows_is_not_taken(
     trained: tuple[TrainConfig, dict[str, Any]], make_config: Make
 ) -> None:

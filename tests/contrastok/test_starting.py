@@ -89,6 +89,17 @@ def test_pairs_without_evidence_are_trained_as_before(make_config: Callable[...,
     assert all("confidence" not in token for token in manifest["tokens"])
 
 
+@pytest.mark.parametrize("init", ["align", "alacarte", "detok_map", "copy", "hybrid"])
+def test_what_another_initialiser_needs_is_there(make: Callable[..., TrainConfig], init: str) -> None:
+    config = make("model", init=init, init_norm="scale:2", epochs=0)
+    train(config)
+    manifest = manifest_of(config)
+    assert (manifest["init"], manifest["init_norm"]) == (init, "scale:2") and "prior" not in manifest
+    checkpoint = load_checkpoint(config.out)  # type: ignore[arg-type]
+    assert checkpoint.initial_rows is not None and np.isfinite(checkpoint.initial_rows).all()
+    assert np.array_equal(checkpoint.rows, checkpoint.initial_rows)
+
+
 def test_few_known_words_are_trained_as_before(taught: dict[str, Any], tmp_path: Path) -> None:
     config = TrainConfig(**{**taught, "out": tmp_path / "model", "epochs": 0})
     evidence = read_evidence(taught["pairs"])

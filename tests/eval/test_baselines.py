@@ -8,7 +8,7 @@ import pytest
 
 from contrastok.bank import FrozenEncoder
 from contrastok.checkpoint import Checkpoint, load_checkpoint
-from contrastok.eval.baselines import Ground, baseline_views, complete_rows, content_ids, encode_rows
+from contrastok.eval.baselines import Ground, baseline_views, complete_rows, encode_rows
 from contrastok.models import load_model
 from contrastok.vocabulary import pieces
 
@@ -77,15 +77,3 @@ def test_rows_are_put_back_when_encoding_fails(tiny_checkpoint: Path, monkeypatc
     with pytest.raises(ZeroDivisionError):
         encode_rows(checkpoint, checkpoint.rows * 2)
     assert np.array_equal(checkpoint.table(), before)
-
-
-@pytest.mark.parametrize("text", ["The cheese, with salt and oil!", "cheese salt oil", "of the cheese (salt); the oil"])
-def test_content_words_only(any_tokenizer: object, text: str) -> None:
-    [ids], [plain] = content_ids(any_tokenizer, [text]), content_ids(any_tokenizer, ["cheese salt oil"])  # type: ignore[arg-type]
-    decoded = any_tokenizer.decode(ids).replace(" ", "").replace("▁", "")  # type: ignore[attr-defined]
-    assert decoded == "cheesesaltoil" and plain
-
-
-def test_nothing_is_left_of_function_words(any_tokenizer: object) -> None:
-    assert content_ids(any_tokenizer, ["of the, and to ...", ""]) == [[], []]  # type: ignore[arg-type]
-    assert content_ids(any_tokenizer, []) == []  # type: ignore[arg-type]

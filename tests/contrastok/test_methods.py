@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from contrastok.cli import main
+from contrastok.initializers import INITIALIZERS
+from contrastok.methods import REGISTRIES
+
+
+def test_json_holds_every_method_of_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--quiet", "--json", "-"]) == 0
+    told = capsys.readouterr()
+    listed = {method["name"]: method for method in json.loads(told.out)["init"]}
+    assert listed.keys() == INITIALIZERS.keys() and told.err == ""
+    for name, method in INITIALIZERS.items():
+        assert listed[name] == {
+            "name": name, "summary": method.summary, "source": method.source, "needs": list(method.needs),
+        }  # fmt: skip
+
+
+def test_the_table_names_every_method_and_what_it_needs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["methods"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    for name, method in INITIALIZERS.items():
+        [line] = [line for line in lines if line.startswith(f"│ {name} ")]
+        assert method.summary in line and method.source in line
+        assert ("nothing" in line) == (not method.needs)
+
+
+def test_another_registry_needs_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = SimpleNamespace(name="nce", summary="A loss.", source="this test", needs=("a GPU",))
+    monkeypatch.setitem(REGISTRIES, "objective", ("contrastok.losses", "LISTED"))
+    monkeypatch.setattr("contrastok.losses.LISTED", {"nce": one}, raising=False)
+    assert main(["methods", "--json", "-"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["objective"] == [vars(one) | {"needs": ["a GPU"]}]
+    assert "train --objective" in told.err and "a GPU" in told.err
+
+
+def test_bad_options_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--seed", "-1"]) == 2
+    assert "--seed" in capsys.readouterr().err
