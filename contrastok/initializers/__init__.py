@@ -98,5 +98,8 @@ def _filled(name: str, context: InitContext) -> torch.Tensor:
     return torch.where(unknown[:, None], INITIALIZERS[FALLBACK].build(context).float().to(rows.device), rows)
 
 
-from contrastok.initializers import composition as _composition  # noqa: E402, F401  (fills the registry)
+from contrastok.initializers import alignment as _alignment  # noqa: E402, F401  (fills the registry)
+from contrastok.initializers import composition as _composition  # noqa: E402, F401
+from contrastok.initializers import external as _external  # noqa: E402, F401
 from contrastok.initializers import learned as _learned  # noqa: E402, F401
+from contrastok.initializers import similarity as _similarity  # noqa: E402, F401
