@@ -75,19 +75,18 @@ def auxiliary(context: InitContext, unit: Unit, mix: str = "own") -> Auxiliary:
     old = len(place)
     place |= {token.id: old + token.row for token in context.plan.tokens}
     source = file_digest(file) if file else [context.seed, unit, context.texts]
-    key = [FORMAT, mix, source, tokenizer_fingerprint(context.extended), [*place.items()]]
+    key = [FORMAT, source, tokenizer_fingerprint(context.extended), [*place.items()]]
 
-    def make() -> dict[str, np.ndarray]:
+    def make() -> Mapping[str, np.ndarray]:
         size = old + len(context.terms)
         if file:
-            return {"vectors": _of_words(read_word_vectors(file), context.extended, place, size, MIXES[mix])}
+            return _of_words(read_word_vectors(file), context.extended, place, size)
         if unit == "tokens":
-            return {"vectors": _of_tokens(context, place, size)}
-        trained = train_word_vectors(_words(context), context.seed)
-        return {"vectors": _of_words(trained, context.extended, place, size, MIXES[mix])}
+            return {"own": _of_tokens(context, place, size)}
+        return _of_words(train_word_vectors(_words(context), context.seed), context.extended, place, size)
 
     name = f"auxiliary/{hashlib.sha256(json.dumps(key).encode()).hexdigest()}"
-    vectors = torch.from_numpy((context.encoder.kept(name, make) if context.encoder else make())["vectors"]).double()
+    vectors = torch.from_numpy((context.encoder.kept(name, make) if context.encoder else make())[mix]).double()
     return usable(context, torch.tensor(list(place)[:old]), vectors[:old], vectors[old:], file or "the text")
 
 
@@ -172,27 +171,28 @@ def _of_words(
     tokenizer: PreTrainedTokenizerFast | None,
     place: Mapping[int, int],
     size: int,
-    weigh: Weight,
-) -> np.ndarray:
-    """Means of words' vectors by the tokens that they are written with, float32 `[size, k]`; zero where there is none.
+) -> dict[str, np.ndarray]:
+    """Means of words' vectors by the tokens that they are written with, for each of `MIXES`.
 
     Args:
         words: by falling frequency, any number of them. An underscore is a space, as in word2vec's phrases.
         tokenizer: the extended one.
         place: where the vector of a token stands.
         size: number of places.
-        weigh: of a word in a token.
+
+    Returns:
+        by mix, float32 `[size, k]`; zero where there is none.
     """
     assert tokenizer is not None
-    sums, total, rank = np.zeros((size, 0)), np.zeros(size), 0
+    sums, total, rank = np.zeros((len(MIXES), size, 0)), np.zeros((len(MIXES), size)), 0
     while block := list(islice(words, BLOCK)):
-        sums = sums if sums.shape[1] else np.zeros((size, len(block[0][1])))
+        sums = sums if sums.shape[2] else np.zeros((len(MIXES), size, len(block[0][1])))
         texts = [word.replace("_", " ") for word, _ in block]
         for ids, (_, vector) in zip(pieces_of(tokenizer, texts), block, strict=True):
             rank += 1
             for at in {place[i] for i in ids if i in place}:
-                weight = weigh(rank, len(ids), total[at])
-                sums[at] += weight * vector
-                total[at] += weight
-    means: np.ndarray = (sums / np.maximum(total, 1e-30)[:, None]).astype(np.float32)
-    return means if means.shape[1] else np.zeros((size, 1), np.float32)
+                weights = [weigh(rank, len(ids), total[m, at]) for m, weigh in enumerate(MIXES.values())]
+                sums[:, at] += np.outer(weights, vector)
+                total[:, at] += weights
+    means = (sums / np.maximum(total, 1e-30)[..., None]).astype(np.float32)
+    return dict(zip(MIXES, means if means.shape[2] else np.zeros((len(MIXES), size, 1), np.float32), strict=True))
