@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from sklearn.linear_model import LinearRegression
 
 from contrastok.auxiliary import Auxiliary
 from contrastok.candidates import Candidates
+from contrastok.checkpoint import INITIAL_ROWS, read_rows
 from contrastok.config import TrainConfig
 from contrastok.donor import donor_vectors, shared_words
 from contrastok.errors import ConfigError, ModelError
@@ -19,6 +21,7 @@ from contrastok.initializers import InitContext, InitOptions, external, initial_
 from contrastok.initializers.external import Scaling
 from contrastok.matching_pursuit import matching_pursuit
 from contrastok.models import input_embedding, load_model
+from contrastok.trainer import train
 from contrastok.vocabulary import extend_tokenizer, pieces, plan_vocabulary
 from tests.conftest import FAMILIES
 
@@ -147,3 +150,20 @@ def test_omp_reuses_the_donors_coefficients(space: tuple[InitContext, Auxiliary]
     rows = initial_rows("omp", context)
     torch.testing.assert_close(rows[[0, 2]], expected.float())
     assert torch.equal(rows[1], initial_rows("charlen_mean", context)[1])
+
+
+@pytest.mark.parametrize("init", ["sava", "similar_mean"])
+def test_train_starts_from_them(
+    make_config: Callable[..., TrainConfig], donors: dict[str, Path], tmp_path: Path, init: str
+) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("the 1 0\ncheese 0 1\nzorblaxin 1 1\n")
+    options = {"init_model": str(donors["unigram"])} if init == "sava" else {"init_vectors": vectors}
+    found, plain = make_config(init=init, epochs=0, **options), make_config(init="charlen_mean", epochs=0)
+    for config in (found, plain):
+        train(config)
+    assert found.out and plain.out
+    assert json.loads((found.out / "contrastok.json").read_text())["init"] == init
+    rows, other = (read_rows(config.out / INITIAL_ROWS) for config in (found, plain) if config.out)
+    assert np.isfinite(rows).all() and not np.array_equal(rows[0], other[0])
+    assert np.array_equal(rows[1], other[1]) == (init == "similar_mean")  # the file does not know brimwax
