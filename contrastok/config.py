@@ -125,6 +125,8 @@ class TrainConfig(VocabularyOptions, Common):
     """Auxiliary word vectors for initialisers that use some (text format of word2vec)."""
     init_model: str | None = None
     """Another local model, for initialisers that carry its rows over."""
+    init_dimension: int | None = None
+    """Coordinates that --init ofa keeps of the factorised table; all by default."""
     calibrate: int = 8
     """Settings of the word stage tried on known words of this model, at most 11; 0 takes the built-in ones."""
     evidence_sentences: int = 4
@@ -188,10 +190,15 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--temperature must be between 0.001 and 100, not {self.temperature}")
         if self.learning_rate is not None and not 0 < self.learning_rate <= 10:
             found.append(f"--learning-rate must be above 0 and at most 10, not {self.learning_rate}")
+        if self.init_dimension is not None and self.init_dimension < 1:
+            found.append(f"--init-dimension must be at least 1, not {self.init_dimension}")
         from contrastok.initializers import INITIALIZERS
+        from contrastok.initializers.context import NEEDS
         from contrastok.initializers.norms import norm_problem
 
         found += [problem] if (problem := norm_problem(self.init_norm)) else []
+        if self.init_model is None and self.init in INITIALIZERS and "model" in INITIALIZERS[self.init].needs:
+            found.append(f"--init {self.init} needs {NEEDS['model'].what}: {NEEDS['model'].hint}")
         if self.init != "auto" and self.init not in INITIALIZERS:
             found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, ['auto', *INITIALIZERS])}")
         return found

@@ -129,7 +129,13 @@ def start_rows(
     known = (text for word in evidence or () for text in word.sentences)
     context = dataclasses.replace(
         init_context(model, plan, config.seed),
-        options=InitOptions(config.init_norm, config.init_vectors, config.init_model, config.evidence_sentences),
+        options=InitOptions(
+            norm=config.init_norm,
+            vectors=config.init_vectors,
+            model=config.init_model,
+            sentences=config.evidence_sentences,
+            dimension=config.init_dimension,
+        ),
         extended=extended,
         encoder=encoder,
         evidence=tuple(evidence or ()),

@@ -108,9 +108,12 @@ def _filled(name: str, context: InitContext) -> torch.Tensor:
 
 from contrastok.initializers import alignment as _alignment  # noqa: E402, F401  (fills the registry)
 from contrastok.initializers import composition as _composition  # noqa: E402, F401
+from contrastok.initializers import external as _external  # noqa: E402, F401
 from contrastok.initializers import glossary as _glossary  # noqa: E402, F401
 from contrastok.initializers import hybrid as _hybrid  # noqa: E402, F401
 from contrastok.initializers import known_words as _known_words  # noqa: E402, F401
 from contrastok.initializers import learned as _learned  # noqa: E402, F401
+from contrastok.initializers import linear_alignment as _linear_alignment  # noqa: E402, F401
 from contrastok.initializers import merge_tree as _merge_tree  # noqa: E402, F401
+from contrastok.initializers import similarity as _similarity  # noqa: E402, F401
 from contrastok.initializers import statistics as _statistics  # noqa: E402, F401

@@ -27,12 +27,14 @@ class InitOptions:
         vectors: a file of auxiliary word vectors.
         model: a local model whose rows are carried over.
         sentences: looked at for each known word; four times as many for a term.
+        dimension: coordinates that `ofa` keeps of the factorised table; all when None.
     """
 
     norm: str = "keep"
     vectors: Path | None = None
     model: str | None = None
     sentences: int = 4
+    dimension: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class InitContext:
     texts: tuple[str, ...] = ()
     tell: Callable[[str], None] = lambda sentence: None
 
+    @property
+    def space(self) -> Path | tuple[str, ...]:
+        """What auxiliary vectors come from: the user's file, or else sentences to train some on."""
+        return self.options.vectors or self.texts
+
     def lacks(self, need: str) -> bool:
         """Whether something that a method needs (a key of `NEEDS`) was not given."""
         value = getattr(self, need, None) if hasattr(self, need) else getattr(self.options, need)
@@ -98,7 +105,9 @@ _PAIRS = "run it through train --pairs, with what gen-pairs wrote"
 NEEDS = {
     "predicted": Need("the evidence that gen-pairs writes", "use it with train --pairs"),
     "tokenizer": Need("the model's tokenizer", _PAIRS),
-    "extended": Need("the tokenizer that has the new tokens", _PAIRS),
+    "plan": Need("the new tokens", _PAIRS),
+    "extended": Need("the tokenizer with the new tokens", _PAIRS),
+    "space": Need("word vectors, or text to train some on", f"give --init-vectors FILE, or {_PAIRS}"),
     "encoder": Need("the model itself", _PAIRS),
     "evidence": Need("evidence of terms and known words", _PAIRS),
     "texts": Need("sentences", _PAIRS),

@@ -86,3 +86,34 @@ def make_config(
 def trained(make_config: Callable[..., TrainConfig]) -> tuple[TrainConfig, dict[str, Any]]:
     config = make_config(epochs=8)
     return config, train(config)
+
+
+UNHEARD = "brimwax"
+"""The term of which `init_context_of` has no text."""
+
+
+@pytest.fixture(scope="session")
+def init_context_of(make_model: Callable[..., Path]) -> Callable[..., Any]:
+    """A function (family) -> what an initialiser may look at: a tiny model, three terms, and text about two of them."""
+    from dataclasses import replace
+    from functools import cache
+
+    from contrastok.bank import FrozenEncoder
+    from contrastok.export import init_context
+    from contrastok.models import load_model
+    from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
+    from tests.conftest import kitchen_lines
+
+    @cache
+    def make(family: str) -> Any:
+        model = load_model(str(make_model(family)))
+        plan = plan_vocabulary(model.tokenizer, list(GLOSSARY))
+        about = [frame.format(term) for term in GLOSSARY if term != UNHEARD for frame in FRAMES]
+        return replace(
+            init_context(model, plan),
+            extended=extend_tokenizer(model.tokenizer, plan),
+            encoder=FrozenEncoder(model, model.tokenizer, cache=False),
+            texts=(*about, *kitchen_lines()[:200]),
+        )
+
+    return make
