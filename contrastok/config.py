@@ -130,6 +130,16 @@ class TrainConfig(VocabularyOptions, Common):
     """Sentences looked at for each known word; for a new term four times as many."""
     word_weight: float = 4.0
     """Weight of the rows' own loss beside the pairs: isolated token against the vocabulary, held by the prior."""
+    objective: str = "anchored_pairs"
+    """What training minimises; docs/methods.md explains each."""
+    trainable: str = "rows"
+    """What is trained: the new rows, something that they are made of, or (and it is said) old weights too."""
+    learn_temperature: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Learn the temperature of a contrastive objective, from --temperature on, between 0.01 and 1."""
+    hard_negative_weight: float = 1.0
+    """How often a pair's own hard negatives count in --objective supervised_simcse."""
+    distill_layer: int = -1
+    """Layer whose states --objective token_distill compares: -1 the last one, 0 the embeddings."""
     epochs: int = 3
     """Passes over the pairs."""
     batch_size: int = 32
@@ -185,12 +195,27 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--temperature must be between 0.001 and 100, not {self.temperature}")
         if self.learning_rate is not None and not 0 < self.learning_rate <= 10:
             found.append(f"--learning-rate must be above 0 and at most 10, not {self.learning_rate}")
+        found += self._method_problems()
         from contrastok.initializers import INITIALIZERS
         from contrastok.initializers.norms import norm_problem
 
         found += [problem] if (problem := norm_problem(self.init_norm)) else []
         if self.init != "auto" and self.init not in INITIALIZERS:
             found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, ['auto', *INITIALIZERS])}")
+        return found
+
+    def _method_problems(self) -> list[str]:
+        """What is wrong with the objective, with what is trained, and with their options."""
+        from contrastok.objectives import OBJECTIVES
+        from contrastok.trainables import TRAINABLES
+
+        found = []
+        if self.objective not in OBJECTIVES:
+            found.append(f"--objective {self.objective} is none: {did_you_mean(self.objective, OBJECTIVES)}")
+        if self.trainable not in TRAINABLES:
+            found.append(f"--trainable {self.trainable} is none: {did_you_mean(self.trainable, TRAINABLES)}")
+        if not 0 < self.hard_negative_weight < math.inf:
+            found.append(f"--hard-negative-weight must be above 0 and finite, not {self.hard_negative_weight}")
         return found
 
 

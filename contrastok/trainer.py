@@ -28,6 +28,7 @@ from contrastok.gate import run_gate
 from contrastok.initializers import initial_rows
 from contrastok.loop import Loop, make_accelerator, run_key, state_path
 from contrastok.models import input_embedding, load_model, load_tokenizer, tokenizer_fingerprint
+from contrastok.objectives import OBJECTIVES
 from contrastok.pairs import PairTable, read_pairs
 from contrastok.starting import PLAIN, PREDICTOR, choose_init, start_rows
 from contrastok.state import RunState
@@ -127,7 +128,7 @@ def _train_rows(
     accelerator = make_accelerator(config)
     model.to(accelerator.device)
     encoder = FrozenEncoder(model, model.tokenizer, console=console)
-    data = _training_set(model, words, pairs, encoder)
+    data = _training_set(model, words, pairs, encoder, config)
     texts = [*pairs.anchor, *pairs.positive]
     start = start_rows(model, words.plan, words.extended, encoder, evidence, texts, config)
     assert config.out is not None  # validate() saw to it
@@ -154,9 +155,10 @@ def _held_in(model: SentenceTransformer, config: TrainConfig) -> SentenceTransfo
 
 
 def _training_set(
-    model: SentenceTransformer, words: Vocabulary, pairs: PairTable, encoder: FrozenEncoder
+    model: SentenceTransformer, words: Vocabulary, pairs: PairTable, encoder: FrozenEncoder, config: TrainConfig
 ) -> TrainingSet:
-    data = build_training_set(pairs, words.plan, words.extended, encoder, model.max_seq_length or 512)
+    aligned, limit = OBJECTIVES[config.objective].aligned, model.max_seq_length or 512
+    data = build_training_set(pairs, words.plan, words.extended, encoder, limit, aligned=aligned)
     if not data.anchors:
         raise InputError(
             "no pair's anchor holds a new token", hint="give train the --terms, --model and --token-mode of gen-pairs"
@@ -178,7 +180,7 @@ def _estimate(
     accelerator = make_accelerator(config)
     model.to(accelerator.device)
     start = time.perf_counter()
-    data = _training_set(model, words, piece, FrozenEncoder(model, model.tokenizer, cache=False))
+    data = _training_set(model, words, piece, FrozenEncoder(model, model.tokenizer, cache=False), config)
     per_key = (time.perf_counter() - start) / len(data.keys)
     rows = initial_rows(PLAIN, init_context(model, words.plan))
     overlay = attach(_held_in(model, config), words.plan, rows)
