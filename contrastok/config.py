@@ -140,6 +140,16 @@ class TrainConfig(VocabularyOptions, Common):
     """How often a pair's own hard negatives count in --objective supervised_simcse."""
     distill_layer: int = -1
     """Layer whose states --objective token_distill compares: -1 the last one, 0 the embeddings."""
+    rank: int = 8
+    """Directions of --trainable row_lora and full_lora, units of adapter."""
+    mix: Literal["softmax", "free"] = "softmax"
+    """Coefficients of --trainable mixing: shares of a convex mixture, or any."""
+    mix_rows: int = 32
+    """Old rows that each new one mixes in --trainable mixing."""
+    layers: int = 0
+    """Train through so many first layers of the body, with a linear map to the full model's output; 0: all layers."""
+    reset_every: int = 0
+    """Steps after which rows and optimiser start again; the run nearest to the frozen model is kept. 0: never."""
     epochs: int = 3
     """Passes over the pairs."""
     batch_size: int = 32
@@ -214,6 +224,11 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--objective {self.objective} is none: {did_you_mean(self.objective, OBJECTIVES)}")
         if self.trainable not in TRAINABLES:
             found.append(f"--trainable {self.trainable} is none: {did_you_mean(self.trainable, TRAINABLES)}")
+        elif self.precision != "fp32" and TRAINABLES[self.trainable].needs_fp32:
+            found.append(f"--trainable {self.trainable} needs --precision fp32: it trains copies of the frozen weights")
+        for name, low in (("rank", 1), ("mix_rows", 2), ("layers", 0), ("reset_every", 0)):
+            if getattr(self, name) < low:
+                found.append(f"--{flag(name)} must be at least {low}, not {getattr(self, name)}")
         if not 0 < self.hard_negative_weight < math.inf:
             found.append(f"--hard-negative-weight must be above 0 and finite, not {self.hard_negative_weight}")
         return found

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from contrastok.batches import TrainingSet
+from contrastok.batches import Anchor, TrainingSet
 from contrastok.config import TrainConfig
 from contrastok.console import Console
 from contrastok.embedding import RowOverlay
 from contrastok.errors import ContrastokError, ModelError
 from contrastok.feed import Batch, Feed
+from contrastok.forgetting import Restarts, hold_out
 from contrastok.losses import LossTerms
 from contrastok.objectives import OBJECTIVES
+from contrastok.shallow import Head
 from contrastok.starting import Guide
 from contrastok.state import RunState
 from contrastok.stopwatch import Stopwatch
@@ -37,8 +39,8 @@ that start at the mean of their pieces have far to go; rows that were predicted 
 EPSILON = 1e-12
 """Adam's epsilon. InfoNCE gradients on rows are 1e-7..1e-6 an element, and the usual 1e-8 would swamp them."""
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What Adam keeps of each parameter, beside the number of steps."""
+ADAM = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam keeps of each parameter."""
 
 TEMPERATURE_RATE = 0.01
 """Learning rate of parameters that an objective brings along: the logarithm of a learned temperature."""
@@ -101,6 +103,10 @@ class Loop:
         state: where progress is saved and found again.
         console: progress bar.
         guide: the prior over the rows, if there is one.
+        head: where the body is cut, from its outputs to the full model's.
+
+    Raises:
+        ContrastokError: the objective cannot work with this model, or there is nothing to compare restarts by.
     """
 
     def __init__(
@@ -114,7 +120,11 @@ class Loop:
         state: RunState | None,
         console: Console,
         guide: Guide | None = None,
+        head: Head | None = None,
     ) -> None:
+        held: list[Anchor] = []
+        if config.reset_every:
+            data, held = hold_out(data, config.seed)
         self.model, self.overlay = model, overlay
         self.config, self.accelerator, self.state, self.console = config, accelerator, state, console
         self.device = accelerator.device
@@ -122,7 +132,7 @@ class Loop:
         self.guide = guide if config.word_weight else None
         self.feed = Feed(data, tokenizer, overlay.slots, config, self.guide.inputs if self.guide else ())
         self.watch = Stopwatch(config.profile, self.device)
-        self.student = Student(model, overlay, data.keys.to(self.device), self.watch)
+        self.student = Student(model, overlay, data.keys.to(self.device), self.watch, head)
         self.objective = OBJECTIVES[config.objective].build(self.student, config)
         self.trained = [p for p in overlay.parameters() if p.requires_grad]
         own = TRAINABLES[config.trainable].rate
@@ -132,6 +142,10 @@ class Loop:
             groups.append({"params": extra, "lr": TEMPERATURE_RATE})
         self.rates = [group["lr"] for group in groups]
         self.optimizer = accelerator.prepare(torch.optim.Adam(groups, eps=EPSILON, weight_decay=0.0))
+        self.restarts: Restarts | None = None
+        if config.reset_every:
+            every, inner = config.reset_every, self.optimizer.optimizer
+            self.restarts = Restarts(self._parameters(), inner, held, self.student, self.feed, every, len(self.feed))
         self.seen = torch.tensor([row for row, n in enumerate(data.updates) if n], device=self.device)
 
     def run(self) -> list[CurvePoint]:
@@ -158,6 +172,8 @@ class Loop:
                     with self.watch("figures"):
                         curve += read_figures(unread, step)
                     unread.clear()
+                if self.restarts is not None:
+                    self.restarts.after(step)
                 if self.state is not None and save:
                     self._save(step + 1, curve)
                 self.watch.step()
@@ -170,8 +186,9 @@ class Loop:
         Returns:
             the figures of a CurvePoint, float32 `[6]`, on the device.
         """
+        done = step / len(self.feed) if self.restarts is None else self.restarts.share(step)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * (1 - step / len(self.feed))  # linear to zero: the last steps settle
+            group["lr"] = rate * (1 - done)  # linear to zero: the last steps settle
         figures = []
         for batch in batches:
             with self.watch("batches"):
@@ -218,8 +235,9 @@ class Loop:
         with torch.no_grad():
             for i, parameter in enumerate(self._parameters()):
                 parameter.copy_(tensors[f"{i}.value"])
-                moments = {name: tensors[f"{i}.{name}"] for name in MOMENTS}
-                state[i] = {"step": torch.tensor(float(step)), **moments}
+                state[i] = {name: tensors[f"{i}.{name}"] for name in ADAM}
+        if self.restarts is not None:
+            self.restarts.load(tensors)
         inner = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**inner, "state": state})
         self.console.print(f"Resuming at step {step} of {len(self.feed)}.")
@@ -230,11 +248,13 @@ class Loop:
         return [*self.trained, *self.objective.parameters()]
 
     def _save(self, step: int, curve: list[CurvePoint]) -> None:
-        moments = self.optimizer.state_dict()["state"]
-        tensors = {}
+        kept = self.optimizer.state_dict()["state"]
+        tensors = {} if self.restarts is None else self.restarts.tensors()
         for i, parameter in enumerate(self._parameters()):
+            none = torch.zeros_like(parameter)  # what Adam starts from, and has after a restart
+            fresh = {"step": torch.zeros(()), "exp_avg": none, "exp_avg_sq": none}
             tensors[f"{i}.value"] = parameter
-            tensors |= {f"{i}.{name}": moments[i][name] for name in MOMENTS}
+            tensors |= {f"{i}.{name}": kept.get(i, fresh)[name].clone() for name in ADAM}
         if self.state is not None:
             self.state.save(tensors, step, [asdict(point) for point in curve])
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from contrastok.embedding import RowOverlay
 from contrastok.feed import Inputs
 from contrastok.models import transformer
+from contrastok.shallow import Head
 from contrastok.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -27,22 +28,31 @@ class Student:
         overlay: the rows.
         keys: the bank, float32 `[K, d]`, norm 1.
         watch: takes the time of the parts of a step.
+        head: from the outputs of a shallow model to the full one's.
     """
 
-    def __init__(self, model: SentenceTransformer, overlay: RowOverlay, keys: torch.Tensor, watch: Stopwatch) -> None:
-        self.model, self.overlay, self.keys, self.watch = model, overlay, keys, watch
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        overlay: RowOverlay,
+        keys: torch.Tensor,
+        watch: Stopwatch,
+        head: Head | None = None,
+    ) -> None:
+        self.model, self.overlay, self.keys, self.watch, self.head = model, overlay, keys, watch, head
         self.device = keys.device
 
     @property
     def depth(self) -> int:
-        """Number of the body's layers."""
+        """Number of layers that are read; fewer than the body has where it is cut."""
         return int(transformer(self.model).config.get_text_config().num_hidden_layers)
 
     def embed(self, inputs: Inputs, part: str = "body forward") -> torch.Tensor:
         """Unit sentence embeddings by the model's own pooling, float32 `[A, d]`."""
         with self.watch(part), self.overlay.planned(inputs.plan):
             embedded = self.model(dict(inputs.features))["sentence_embedding"]
-            return F.normalize(embedded.float(), dim=-1)
+            unit = F.normalize(embedded.float(), dim=-1)
+            return unit if self.head is None else self.head(unit)
 
     def states(self, inputs: Inputs, positions: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
         """Hidden states of the body: of the embeddings and of each layer, `[A, T, d]` each.

@@ -12,3 +12,5 @@ from contrastok.trainables.registry import TRAINABLES, Trainable, trainable
 __all__ = ["TRAINABLES", "Trainable", "trainable"]
 
 from contrastok.trainables import rows as _rows  # noqa: F401  (fills the registry)
+from contrastok.trainables import shared as _shared  # noqa: F401
+from contrastok.trainables import whole as _whole  # noqa: F401
