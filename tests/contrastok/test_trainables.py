@@ -111,7 +111,9 @@ def test_the_reports_ask_for_the_base_model_where_old_rows_moved(make_config: Ma
     with pytest.raises(ValueError, match="base model cannot be found"):
         untouched_encoder(checkpoint, Console(quiet=True))
     texts = tmp_path / "texts.txt"
-    texts.write_text("the cook likes cheese\nzorblaxin is on the table\n")
+    texts.write_text(
+        "We bought a hard cheese from the hills at the market.\nThere was zorblaxin on the table of the cook.\n"
+    )
     out = tmp_path / "harm.json"
     assert main(["eval", "no-harm", "--model", str(config.out), "--texts", str(texts), "--json", str(out)]) == 0
     harm = json.loads(out.read_text())
