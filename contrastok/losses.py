@@ -49,7 +49,7 @@ def weighted_info_nce(
     weights: torch.Tensor,
     temperature: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """InfoNCE in which a negative counts as often as its weight says (Gao et al. 2021, arXiv 2104.08821, appendix).
+    """InfoNCE in which a negative counts as often as its weight says (Gao et al. 2021, arXiv 2104.08821).
 
     Args:
         queries: `[B, d]`, norm 1.

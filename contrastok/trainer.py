@@ -14,6 +14,7 @@ from contrastok import __version__
 from contrastok.attach import detach
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import TrainingSet, build_training_set
+from contrastok.candidates import candidates
 from contrastok.checkpoint import MANIFEST
 from contrastok.config import TrainConfig, as_json
 from contrastok.console import Console, emit_json
@@ -30,6 +31,7 @@ from contrastok.loop import Loop, make_accelerator, run_key, state_path
 from contrastok.models import frozen_hash, input_embedding, load_model, load_tokenizer, tokenizer_fingerprint
 from contrastok.objectives import OBJECTIVES
 from contrastok.objectives.contrast import Contrast
+from contrastok.objectives.one_token import random_contexts
 from contrastok.pairs import PairTable, read_pairs
 from contrastok.shallow import aligned_head, cut
 from contrastok.starting import PLAIN, PREDICTOR, choose_init, start_rows
@@ -190,6 +192,8 @@ def _training_set(
     model: SentenceTransformer, words: Vocabulary, pairs: PairTable, encoder: FrozenEncoder, config: TrainConfig
 ) -> TrainingSet:
     aligned, limit = OBJECTIVES[config.objective].aligned, model.max_seq_length or 512
+    if OBJECTIVES[config.objective].random_contexts:
+        pairs = random_contexts(words.plan.terms, candidates(model.tokenizer).words, config.seed)
     data = build_training_set(pairs, words.plan, words.extended, encoder, limit, aligned=aligned)
     if not data.anchors:
         raise InputError(

@@ -27,6 +27,7 @@ from contrastok.loop import Loop, make_accelerator
 from contrastok.losses import weighted_info_nce
 from contrastok.models import load_model, tokenizer_fingerprint, transformer
 from contrastok.objectives import OBJECTIVES
+from contrastok.objectives.one_token import CONTEXTS, random_contexts
 from contrastok.pairs import read_pairs
 from contrastok.state import RunState
 from contrastok.trainer import train
@@ -159,7 +160,7 @@ def test_simcse_refuses_a_model_without_dropout(make_config: Make) -> None:
     for module in loop.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    with pytest.raises(ConfigError, match="no dropout"):
+    with pytest.raises(ConfigError, match="has none"):
         OBJECTIVES["simcse"].build(loop.student, loop.config)
 
 
@@ -221,8 +222,7 @@ def test_alignment_by_characters(tokenizers_by_family: dict[str, Any], family: s
         else:
             assert new[a] == original[b]
     follows = dict(pairs)
-    after = next(i for i, token in enumerate(new) if token in plan.ids) + 1
-    assert follows[after] > after  # what stands behind the new token stands further back in its pieces
+    assert follows[len(new) - 1] == len(original) - 1 > len(new) - 1  # behind new tokens, further back in their pieces
 
 
 @given(st.lists(st.sampled_from(["zorblaxin", "cheese", "a", "brimwax", "café", "é", "🧀", "x.y", "  "]), max_size=12))
@@ -276,3 +276,41 @@ def test_token_distillation_at_the_embeddings_finds_the_last_piece(make_config: 
     checkpoint = load_checkpoint(config.out)
     assert summary["frozen"]["sha256_before"] == summary["frozen"]["sha256_after"]
     assert checkpoint.initial_rows is not None and not np.array_equal(checkpoint.rows, checkpoint.initial_rows)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_token_learns_from_random_contexts(make_config: Make, family: str) -> None:
+    config = make_config(family, objective="one_token", epochs=2, batch_size=24, learning_rate=0.05, word_weight=0.0)
+    summary = train(config)
+    assert summary["frozen"]["sha256_before"] == summary["frozen"]["sha256_after"] and config.out
+    assert summary["last"]["loss"] < summary["first"]["loss"]
+    checkpoint = load_checkpoint(config.out)
+    assert [token["evidence"]["anchors"] for token in checkpoint.manifest["tokens"]] == [CONTEXTS] * 3
+
+
+def test_random_contexts_hold_the_term_once_and_depend_on_the_seed_alone() -> None:
+    words = ["cheese", "bread", "knife", "Quib", "table"]
+    made = random_contexts(["zorblaxin", "quib vexalotl"], words, 3)
+    assert made == random_contexts(["zorblaxin", "quib vexalotl"], words, 3)
+    assert made.anchor != random_contexts(["zorblaxin", "quib vexalotl"], words, 4).anchor
+    assert all(text.count(term) == 1 and "Quib" not in text for text, term in zip(made.anchor, made.token, strict=True))
+
+
+def test_one_token_is_the_error_of_the_other_tokens_in_all_layers(make_config: Make) -> None:
+    loop = make_loop(make_config(objective="one_token"))
+    batch = first_batch(loop)
+    body, totals, count = transformer(loop.model), [0.0, 0.0], 0
+    new = {i for i, slot in enumerate(loop.overlay.slots.tolist()) if slot >= 0}
+    for j in loop.feed.plan[0][0]:
+        anchor = loop.feed.data.anchors[j]
+        places = dict(anchor.aligned)
+        positions = torch.tensor([[places[i] for i in range(len(anchor.ids))]])
+        student = body(torch.tensor([anchor.ids]), position_ids=positions, output_hidden_states=True)
+        teacher = body(torch.tensor([anchor.original]), output_hidden_states=True)
+        for a, b in anchor.aligned:
+            if anchor.ids[a] not in new:
+                count += 32
+                for layer in (1, 2):
+                    away = student.hidden_states[layer][0, a] - teacher.hidden_states[layer][0, b]
+                    totals[layer - 1] += float(away.detach().double().square().sum())
+    assert float(loop.loss(batch).total.detach()) == pytest.approx(sum(totals) / count, rel=1e-4)
