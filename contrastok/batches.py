@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,11 +108,8 @@ def build_training_set(
         negatives = {texts.setdefault(n, len(texts)) for i in members for n in pairs.negatives[i]}
         for i, positive in zip(members, positives, strict=True):
             owned[row_of_term[pairs.token[i]]].add(positive)
-        anchor = Anchor(tuple(ids), rows, key, tuple(positives), tuple(sorted(negatives)))
-        if aligned:
-            original, places = align(text, extended, encoder.tokenizer, max_length)
-            anchor = replace(anchor, original=original, aligned=places)
-        anchors.append(anchor)
+        original, places = align(text, extended, encoder.tokenizer, max_length) if aligned else ((), ())
+        anchors.append(Anchor(tuple(ids), rows, key, tuple(positives), tuple(sorted(negatives)), original, places))
     for text, ids in zip(texts, encode_plain(extended, list(texts)), strict=True):
         for row in {row_of_id[i] for i in ids if i in row_of_id}:
             owned[row].add(texts[text])  # a sentence about the term is no negative of it, whoever it was mined for

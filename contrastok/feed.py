@@ -198,7 +198,8 @@ class Feed(Dataset[list[Batch]]):
         places = []
         for i, anchor in enumerate(anchors):
             shift, shift_old = (new - len(anchor.ids), old - len(anchor.original)) if left else (0, 0)
-            follows = np.interp(range(len(anchor.ids)), *zip(*anchor.aligned, strict=True)).round()
+            known, places_of = np.array(anchor.aligned).T
+            follows = np.interp(np.arange(len(anchor.ids)), known, places_of).round()
             positions[i, shift : shift + len(follows)] = torch.from_numpy(follows).long()
             original[i, shift_old : shift_old + len(anchor.original)] = torch.arange(len(anchor.original))
             places += [(i * new + shift + at, i * old + shift_old + at_old) for at, at_old in anchor.aligned]

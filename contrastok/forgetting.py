@@ -32,7 +32,8 @@ def hold_out(data: TrainingSet, seed: int) -> tuple[TrainingSet, list[Anchor]]:
     Raises:
         InputError: there is no anchor that can be spared.
     """
-    left, wanted, taken = list(data.updates), max(1, round(HELD_OUT * len(data.anchors))), set()
+    left, wanted = list(data.updates), max(1, round(HELD_OUT * len(data.anchors)))
+    taken: set[int] = set()
     for i in np.random.default_rng([seed, len(data.anchors)]).permutation(len(data.anchors)).tolist():
         rows = data.anchors[i].rows
         if len(taken) < wanted and all(left[row] > 1 for row in rows):

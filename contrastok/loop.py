@@ -137,10 +137,10 @@ class Loop:
         self.trained = [p for p in overlay.parameters() if p.requires_grad]
         own = TRAINABLES[config.trainable].rate
         self.rate = config.learning_rate or own or default_rate(overlay.weight, guide is not None)
-        groups = [{"params": self.trained, "lr": self.rate}]
+        groups: list[dict[str, Any]] = [{"params": self.trained, "lr": self.rate}]
         if extra := list(self.objective.parameters()):
             groups.append({"params": extra, "lr": TEMPERATURE_RATE})
-        self.rates = [group["lr"] for group in groups]
+        self.rates: list[float] = [group["lr"] for group in groups]
         self.optimizer = accelerator.prepare(torch.optim.Adam(groups, eps=EPSILON, weight_decay=0.0))
         self.restarts: Restarts | None = None
         if config.reset_every:

@@ -114,7 +114,8 @@ class Mixture(nn.Module):
 def row_lora(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, config: TrainConfig) -> RowOverlay:
     """New rows that move together in `--rank` directions, which are learned too."""
     overlay = attach(model, plan, first)
-    return made_by(overlay, LowRank(*first.shape, config.rank, unit(overlay), config.seed))
+    n, d = first.shape
+    return made_by(overlay, LowRank(n, d, config.rank, unit(overlay), config.seed))
 
 
 @trainable("adapter", source="adapters (Houlsby et al. 2019, arXiv 1902.00751) on the new rows", rate=0.003)
@@ -153,7 +154,8 @@ def ridge_fit(old: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     gram = e @ e.transpose(1, 2)
     ridge = RIDGE * gram.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None] * torch.eye(e.shape[1])
     right = torch.einsum("nmd,nd->nm", e, rows.double())
-    return torch.linalg.solve(gram + ridge, right).float()
+    fitted: torch.Tensor = torch.linalg.solve(gram + ridge, right)
+    return fitted.float()
 
 
 def convex_fit(old: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
