@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +69,10 @@ class Aligned:
         return Aligned(*(getattr(self, f.name).pin_memory() for f in fields(self)))
 
 
+def _no_places() -> torch.Tensor:
+    return torch.zeros(0, dtype=torch.long)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Anchors of one forward pass: A of them, of P pairs, against K keys; R rows occur in them.
@@ -96,11 +100,11 @@ class Batch:
     blocked: torch.Tensor
     rows: torch.Tensor
     words: Inputs | None
-    own_columns: torch.Tensor
-    hard_query: torch.Tensor
-    hard: torch.Tensor
-    aligned: Aligned | None
-    draw: torch.Tensor
+    own_columns: torch.Tensor = field(default_factory=_no_places)
+    hard_query: torch.Tensor = field(default_factory=_no_places)
+    hard: torch.Tensor = field(default_factory=_no_places)
+    aligned: Aligned | None = None
+    draw: torch.Tensor = field(default_factory=lambda: torch.tensor(0))
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device; copies from pinned memory do not wait."""
@@ -111,7 +115,7 @@ class Batch:
         return self._each(lambda part: part.pin_memory())
 
     def _each(self, change: Callable[[Any], Any]) -> Batch:
-        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
         changed: dict[str, Any] = {name: None if part is None else change(part) for name, part in parts.items()}
         return Batch(**changed)
 

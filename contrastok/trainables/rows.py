@@ -47,7 +47,9 @@ class PeftRows(RowOverlay):
         table = self._table()
         self.first = len(table)
         grown = torch.cat([table, self.rows.detach().to(table)])
-        self.layer = TrainableTokensLayer(nn.Embedding(*grown.shape, _weight=grown, _freeze=True), "default")
+        self.layer = TrainableTokensLayer(
+            nn.Embedding(len(grown), grown.shape[1], _weight=grown, _freeze=True), "default"
+        )
         self.layer.update_layer("default", token_indices=list(range(self.first, len(grown))), init_weights=True)
         self.layer.requires_grad_(False)
         self.rows = self.layer.trainable_tokens_delta["default"].requires_grad_(True)
