@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 
-def attach(model: SentenceTransformer, plan: VocabularyPlan, rows: torch.Tensor) -> RowOverlay:
+def attach(
+    model: SentenceTransformer,
+    plan: VocabularyPlan,
+    rows: torch.Tensor,
+    kind: type[RowOverlay] = RowOverlay,
+    *,
+    old_rows: bool = False,
+) -> RowOverlay:
     """Lay rows over the model's input embedding. They become its only trainable tensor.
 
     Args:
         model: a loaded model; it is changed in place, its tensors are not.
         plan: the new tokens.
         rows: initial rows, `[n, d]`.
+        kind: class of the overlay.
+        old_rows: lay copies of all old rows over the table too, behind the new ones: they are trained.
 
     Returns:
         the overlay; `overlay.rows` is the parameter to train.
@@ -33,7 +42,15 @@ def attach(model: SentenceTransformer, plan: VocabularyPlan, rows: torch.Tensor)
     """
     body = transformer(model)
     model.requires_grad_(False)
-    overlay = RowOverlay(input_embedding(model), rows, plan.ids, [token.row for token in plan.tokens])
+    base = input_embedding(model)
+    ids, row_of = list(plan.ids), [token.row for token in plan.tokens]
+    if old_rows:
+        rows = torch.cat([rows.to(base.weight.device, torch.float32), base.weight.detach().float()])
+        new = set(ids)
+        others = [i for i in range(base.weight.shape[0]) if i not in new]
+        row_of += [len(rows) - base.weight.shape[0] + i for i in others]
+        ids += others
+    overlay = kind(base, rows, ids, row_of)
     body.set_input_embeddings(overlay)
     attached = body.get_input_embeddings() is overlay
     if not attached:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from contrastok.alignment import align
 from contrastok.bank import FrozenEncoder
 from contrastok.pairs import PairTable
 from contrastok.vocabulary import VocabularyPlan, encode_plain
@@ -30,6 +31,8 @@ class Anchor:
         key: its own text's index in the bank (the frozen model's view of the original tokens).
         positives: bank indices of its positives, one a pair.
         negatives: bank indices of the hard negatives of its pairs.
+        original: token ids without the new tokens, special tokens included; empty when no objective asks for them.
+        aligned: places in `ids` and in `original` of tokens that end at the same character.
     """
 
     ids: tuple[int, ...]
@@ -37,6 +40,8 @@ class Anchor:
     key: int
     positives: tuple[int, ...]
     negatives: tuple[int, ...]
+    original: tuple[int, ...] = ()
+    aligned: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ def build_training_set(
     extended: PreTrainedTokenizerFast,
     encoder: FrozenEncoder,
     max_length: int,
+    *,
+    aligned: bool = False,
 ) -> TrainingSet:
     """Tokenise anchors once, encode every key once, and note which keys are no negatives of which term.
 
@@ -75,6 +82,7 @@ def build_training_set(
         extended: the extended fast tokenizer.
         encoder: the frozen model on original tokens.
         max_length: longer anchors are cut to so many tokens.
+        aligned: also keep the anchors' original tokens, aligned with the new ones.
     """
     row_of_term = {token.term: token.row for token in plan.tokens}
     row_of_id = {token.id: token.row for token in plan.tokens}
@@ -100,7 +108,8 @@ def build_training_set(
         negatives = {texts.setdefault(n, len(texts)) for i in members for n in pairs.negatives[i]}
         for i, positive in zip(members, positives, strict=True):
             owned[row_of_term[pairs.token[i]]].add(positive)
-        anchors.append(Anchor(tuple(ids), rows, key, tuple(positives), tuple(sorted(negatives))))
+        original, places = align(text, extended, encoder.tokenizer, max_length) if aligned else ((), ())
+        anchors.append(Anchor(tuple(ids), rows, key, tuple(positives), tuple(sorted(negatives)), original, places))
     for text, ids in zip(texts, encode_plain(extended, list(texts)), strict=True):
         for row in {row_of_id[i] for i in ids if i in row_of_id}:
             owned[row].add(texts[text])  # a sentence about the term is no negative of it, whoever it was mined for

@@ -9,6 +9,8 @@ from typing import Any
 
 import jinja2
 
+from contrastok.checkpoint import given_up_sentence
+
 
 def model_card(manifest: Mapping[str, Any]) -> str:
     """The card as markdown, from the content of contrastok.json."""
@@ -16,4 +18,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
     sure = [token["confidence"] for token in manifest["tokens"] if "confidence" in token]
-    return environment.from_string(source).render(confidence=statistics.median(sure) if sure else None, **manifest)
+    promise = manifest["frozen"].get("given_up")
+    given_up = given_up_sentence(promise) if promise else None
+    return environment.from_string(source).render(
+        confidence=statistics.median(sure) if sure else None, given_up=given_up, **manifest
+    )

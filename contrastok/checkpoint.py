@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +113,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise
         raise InputError(f"is broken: {error!r}", where=file, hint="train again") from error
     return manifest
+
+
+def given_up_sentence(given_up: Mapping[str, Any]) -> str:
+    """What moved beside the new rows, in words: the `given_up` of a manifest's `frozen`."""
+    parts = []
+    if moved := given_up.get("old_rows_moved"):
+        parts.append(
+            f"{moved:,} of {given_up['old_rows']:,} old rows moved, by {given_up['median_move']:.2%} of their length "
+            f"in the median and {given_up['largest_move']:.2%} at most"
+        )
+    return "; ".join(parts) or "weights were trained, and none of them moved"
 
 
 def read_rows(file: Path) -> np.ndarray:

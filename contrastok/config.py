@@ -133,6 +133,26 @@ class TrainConfig(VocabularyOptions, Common):
     """Sentences looked at for each known word; for a new term four times as many."""
     word_weight: float = 4.0
     """Weight of the rows' own loss beside the pairs: isolated token against the vocabulary, held by the prior."""
+    objective: str = "anchored_pairs"
+    """What training minimises; docs/methods.md explains each."""
+    trainable: str = "rows"
+    """What is trained: the new rows, something that they are made of, or (and it is said) old weights too."""
+    learn_temperature: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Learn the temperature of a contrastive objective, from --temperature on, between 0.01 and 1."""
+    hard_negative_weight: float = 1.0
+    """How often a pair's own hard negatives count in --objective supervised_simcse."""
+    distill_layer: int = -1
+    """Layer whose states --objective token_distill compares: -1 the last one, 0 the embeddings."""
+    rank: int = 8
+    """Directions of --trainable row_lora and full_lora, units of adapter."""
+    mix: Literal["softmax", "free"] = "softmax"
+    """Coefficients of --trainable mixing: shares of a convex mixture, or any."""
+    mix_rows: int = 32
+    """Old rows that each new one mixes in --trainable mixing."""
+    layers: int = 0
+    """Train through so many first layers of the body, with a linear map to the full model's output; 0: all layers."""
+    reset_every: int = 0
+    """Steps after which rows and optimiser start again; the run nearest to the frozen model is kept. 0: never."""
     epochs: int = 3
     """Passes over the pairs."""
     batch_size: int = 32
@@ -192,6 +212,7 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--learning-rate must be above 0 and at most 10, not {self.learning_rate}")
         if self.init_dimension is not None and self.init_dimension < 1:
             found.append(f"--init-dimension must be at least 1, not {self.init_dimension}")
+        found += self._method_problems()
         from contrastok.initializers import INITIALIZERS
         from contrastok.initializers.context import NEEDS
         from contrastok.initializers.norms import norm_problem
@@ -201,6 +222,25 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--init {self.init} needs {NEEDS['model'].what}: {NEEDS['model'].hint}")
         if self.init != "auto" and self.init not in INITIALIZERS:
             found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, ['auto', *INITIALIZERS])}")
+        return found
+
+    def _method_problems(self) -> list[str]:
+        """What is wrong with the objective, with what is trained, and with their options."""
+        from contrastok.objectives import OBJECTIVES
+        from contrastok.trainables import TRAINABLES
+
+        found = []
+        if self.objective not in OBJECTIVES:
+            found.append(f"--objective {self.objective} is none: {did_you_mean(self.objective, OBJECTIVES)}")
+        if self.trainable not in TRAINABLES:
+            found.append(f"--trainable {self.trainable} is none: {did_you_mean(self.trainable, TRAINABLES)}")
+        elif self.precision != "fp32" and TRAINABLES[self.trainable].needs_fp32:
+            found.append(f"--trainable {self.trainable} needs --precision fp32: it trains copies of the frozen weights")
+        for name, low in (("rank", 1), ("mix_rows", 2), ("layers", 0), ("reset_every", 0)):
+            if getattr(self, name) < low:
+                found.append(f"--{flag(name)} must be at least {low}, not {getattr(self, name)}")
+        if not 0 < self.hard_negative_weight < math.inf:
+            found.append(f"--hard-negative-weight must be above 0 and finite, not {self.hard_negative_weight}")
         return found
 
 

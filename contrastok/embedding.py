@@ -45,6 +45,7 @@ class RowOverlay(nn.Module):
         self.scale = output_scale(base)
         self.direct = looks_up(base, self.scale)
         self._plan: RowPlan | None = None
+        self._bypassed = False
 
     def _table(self) -> torch.Tensor:
         return self.base.weight  # type: ignore[return-value]
@@ -63,6 +64,15 @@ class RowOverlay(nn.Module):
         finally:
             self._plan = None
 
+    @contextlib.contextmanager
+    def bypassed(self) -> Iterator[None]:
+        """Inside, ids of the frozen table are looked up there, also where rows are laid over them; others fail."""
+        self._bypassed = True
+        try:
+            yield
+        finally:
+            self._bypassed = False
+
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Embed ids.
 
@@ -72,6 +82,8 @@ class RowOverlay(nn.Module):
         Returns:
             `[..., T, d]` in the dtype of the base module.
         """
+        if self._bypassed:
+            return self.base(input_ids)  # type: ignore[no-any-return]
         slots = self.slots[input_ids]
         plan = self._plan if self._plan is not None and self._plan.positions == input_ids.numel() else None
         if self.direct:

@@ -52,6 +52,7 @@ def write_checkpoint(
     rows: torch.Tensor,
     initial: torch.Tensor | None,
     manifest: dict[str, Any],
+    given_up: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Merge rows into the model, save it as stock libraries do, reload it from disk and check that nothing else moved.
 
@@ -63,6 +64,7 @@ def write_checkpoint(
         rows: trained rows `[n, d]`.
         initial: initial rows `[n, d]`; without them no file of them is written.
         manifest: the content of contrastok.json; `frozen` is added here.
+        given_up: what old weights were trained, see `TrainedRows`.
 
     Returns:
         the manifest as written.
@@ -88,6 +90,7 @@ def write_checkpoint(
                 "mode": plan.mode,
                 "edits": dict(plan.edits),
                 "tokens": [dataclasses.astuple(token) for token in plan.tokens],
+                **({"only_rows": False} if given_up else {}),
             },
             ensure_ascii=False,
         )
@@ -97,9 +100,14 @@ def write_checkpoint(
         save_file({"rows": initial.detach().float().cpu().contiguous()}, folder / INITIAL_ROWS)
     after, tensors = frozen_hash(load_model(str(folder)), list(plan.ids), base["table_rows"])
     manifest["frozen"] = {"tensors": tensors, "sha256_before": base["frozen_sha256"], "sha256_after": after}
-    if after != base["frozen_sha256"]:
+    if given_up:
+        manifest["frozen"]["given_up"] = {name: value for name, value in given_up.items() if name != "sha256"}
+    wanted, model_then = base["frozen_sha256"], "the base model's"
+    if given_up:
+        wanted, model_then = given_up["sha256"], "what it was when training ended"
+    if after != wanted:
         raise OutputError(
-            "a frozen tensor of the saved model differs from the base model's",
+            f"a frozen tensor of the saved model differs from {model_then}",
             where=folder,
             hint="this is a defect of contrastok; nothing was written",
         )
@@ -123,6 +131,12 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     inputs = [config.rows, *([Path(config.model)] if Path(config.model).exists() else [])]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
     rows, about = torch.from_numpy(read_rows(config.rows)), read_delta(config.rows)
+    if not about.get("only_rows", True):
+        raise InputError(
+            "these rows were trained together with old weights, which are not in the file",
+            where=config.rows,
+            hint="use the whole checkpoint folder, or train with another --trainable",
+        )
     model = load_model(config.model)
     plan = VocabularyPlan(
         about["family"], about["mode"], tuple(NewToken(*t) for t in about["tokens"]), (), about["edits"]

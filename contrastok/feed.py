@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from contrastok.bank import collate
 from contrastok.batches import Anchor, TrainingSet, steps
 from contrastok.config import TrainConfig
 from contrastok.kernels.plan import RowPlan
+from contrastok.objectives.registry import OBJECTIVES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -42,6 +43,37 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Aligned:
+    """The anchors of a batch in their original tokens, and which of these the new ones follow.
+
+    Attributes:
+        originals: `[A, S]`.
+        student: M places in the flattened anchors, int64 `[M]`.
+        teacher: for each the place in the flattened originals, int64 `[M]`.
+        positions: for each token of the anchors the place of its original in its sequence, int64 `[A, T]`.
+        original_positions: place of each original token in its sequence, int64 `[A, S]`.
+    """
+
+    originals: Inputs
+    student: torch.Tensor
+    teacher: torch.Tensor
+    positions: torch.Tensor
+    original_positions: torch.Tensor
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Aligned:
+        """The same on a device."""
+        return Aligned(*(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)))
+
+    def pin_memory(self) -> Aligned:
+        """The same in pinned memory."""
+        return Aligned(*(getattr(self, f.name).pin_memory() for f in fields(self)))
+
+
+def _no_places() -> torch.Tensor:
+    return torch.zeros(0, dtype=torch.long)
+
+
+@dataclass(frozen=True)
 class Batch:
     """Anchors of one forward pass: A of them, of P pairs, against K keys; R rows occur in them.
 
@@ -54,6 +86,10 @@ class Batch:
         blocked: bool `[A, K]`, true where a key speaks of the anchor's terms, so that it is no negative.
         rows: the rows that occur, int64 `[R]`.
         words: their isolated tokens, `[R, T]`; None without a predictor.
+        own_columns: for each anchor the column of its own text, or -1, int64 `[A]`.
+        hard_query, hard: for each hard negative its anchor and its column, int64 `[H]`.
+        aligned: the anchors' original tokens, where the objective asks for them.
+        draw: seed of what is drawn for this batch, int64 scalar.
     """
 
     anchors: Inputs
@@ -64,6 +100,11 @@ class Batch:
     blocked: torch.Tensor
     rows: torch.Tensor
     words: Inputs | None
+    own_columns: torch.Tensor = field(default_factory=_no_places)
+    hard_query: torch.Tensor = field(default_factory=_no_places)
+    hard: torch.Tensor = field(default_factory=_no_places)
+    aligned: Aligned | None = None
+    draw: torch.Tensor = field(default_factory=lambda: torch.tensor(0))
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device; copies from pinned memory do not wait."""
@@ -74,7 +115,7 @@ class Batch:
         return self._each(lambda part: part.pin_memory())
 
     def _each(self, change: Callable[[Any], Any]) -> Batch:
-        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
         changed: dict[str, Any] = {name: None if part is None else change(part) for name, part in parts.items()}
         return Batch(**changed)
 
@@ -100,6 +141,8 @@ class Feed(Dataset[list[Batch]]):
     ) -> None:
         self.data, self.tokenizer, self.config, self.words = data, tokenizer, config, words
         self.slots = slots.cpu()
+        self.rows = int(self.slots.max()) + 1
+        self.objective = OBJECTIVES[config.objective]
         lengths = [len(anchor.ids) for anchor in data.anchors]
         self.plan = list(steps(lengths, config.batch_size, config.epochs, config.gradient_accumulation, config.seed))
 
@@ -144,12 +187,33 @@ class Feed(Dataset[list[Batch]]):
             blocked=torch.from_numpy(blocked),
             rows=torch.tensor(rows),
             words=self.inputs([self.words[row] for row in rows]) if self.words else None,
+            own_columns=torch.from_numpy(place[[anchor.key for anchor in anchors]]),
+            hard_query=torch.tensor([i for i, anchor in enumerate(anchors) for _ in anchor.negatives]).long(),
+            hard=torch.from_numpy(place[[n for anchor in anchors for n in anchor.negatives]]).long(),
+            aligned=self._aligned(anchors) if self.objective.aligned else None,
+            draw=torch.tensor(int(np.random.default_rng([self.config.seed, *seed]).integers(2**62))),
         )
+
+    def _aligned(self, anchors: list[Anchor]) -> Aligned:
+        originals = self.inputs([anchor.original for anchor in anchors])
+        new, old = max(len(anchor.ids) for anchor in anchors), max(len(anchor.original) for anchor in anchors)
+        left = self.tokenizer.padding_side == "left"
+        positions, original = torch.zeros(len(anchors), new).long(), torch.zeros(len(anchors), old).long()
+        places = []
+        for i, anchor in enumerate(anchors):
+            shift, shift_old = (new - len(anchor.ids), old - len(anchor.original)) if left else (0, 0)
+            known, places_of = np.array(anchor.aligned).T
+            follows = np.interp(np.arange(len(anchor.ids)), known, places_of).round()
+            positions[i, shift : shift + len(follows)] = torch.from_numpy(follows).long()
+            original[i, shift_old : shift_old + len(anchor.original)] = torch.arange(len(anchor.original))
+            places += [(i * new + shift + at, i * old + shift_old + at_old) for at, at_old in anchor.aligned]
+        student, teacher = torch.tensor(places).T
+        return Aligned(originals, student, teacher, positions, original)
 
     def inputs(self, sequences: Sequence[Sequence[int]]) -> Inputs:
         """Finished ids, padded."""
         features = collate(self.tokenizer, sequences, "cpu")
-        return Inputs(features, RowPlan.of(self.slots[features["input_ids"]], len(self.data.updates)))
+        return Inputs(features, RowPlan.of(self.slots[features["input_ids"]], self.rows))
 
     def _columns(self, anchors: list[Anchor], seed: tuple[int, int]) -> np.ndarray | None:
         """The places of a batch's keys: None for the whole bank, or its own keys and a sample of the rest."""
@@ -157,5 +221,6 @@ class Feed(Dataset[list[Batch]]):
         if total <= limit:
             return None
         own = [key for anchor in anchors for key in (*anchor.positives, *anchor.negatives)]
+        own += [anchor.key for anchor in anchors] if self.objective.own_keys else []
         drawn = np.random.default_rng([self.config.seed, *seed]).choice(total, limit, replace=False)
         return np.union1d(drawn, own)

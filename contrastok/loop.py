@@ -11,18 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 
-from contrastok.batches import TrainingSet
+from contrastok.batches import Anchor, TrainingSet
 from contrastok.config import TrainConfig
 from contrastok.console import Console
 from contrastok.embedding import RowOverlay
 from contrastok.errors import ContrastokError, ModelError
-from contrastok.feed import Batch, Feed, Inputs
-from contrastok.losses import LossTerms, anchored_info_nce
+from contrastok.feed import Batch, Feed
+from contrastok.forgetting import Restarts, hold_out
+from contrastok.losses import LossTerms
+from contrastok.objectives import OBJECTIVES
+from contrastok.shallow import Head
 from contrastok.starting import Guide
 from contrastok.state import RunState
 from contrastok.stopwatch import Stopwatch
+from contrastok.student import Student
+from contrastok.trainables import TRAINABLES
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -35,8 +39,11 @@ that start at the mean of their pieces have far to go; rows that were predicted 
 EPSILON = 1e-12
 """Adam's epsilon. InfoNCE gradients on rows are 1e-7..1e-6 an element, and the usual 1e-8 would swamp them."""
 
-DUPLICATE = 0.95
-"""Keys this close (cosine) to a positive say the same and are no negatives."""
+ADAM = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam keeps of each parameter."""
+
+TEMPERATURE_RATE = 0.01
+"""Learning rate of parameters that an objective brings along: the logarithm of a learned temperature."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,10 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
 
 
 def default_rate(table: torch.Tensor, guided: bool) -> float:
-    """`RATE`, or with a predictor `GUIDED_RATE`, x the mean per-coordinate standard deviation of the table's rows."""
+    """`RATE`, or with a predictor `GUIDED_RATE`, x the mean per-coordinate standard deviation of the table's rows.
+
+    A way of training whose parameters are no rows has a rate of its own, see `Trainable`.
+    """
     return (GUIDED_RATE if guided else RATE) * float(table.float().std(dim=0).mean())
 
 
@@ -93,6 +103,10 @@ class Loop:
         state: where progress is saved and found again.
         console: progress bar.
         guide: the prior over the rows, if there is one.
+        head: where the body is cut, from its outputs to the full model's.
+
+    Raises:
+        ContrastokError: the objective cannot work with this model, or there is nothing to compare restarts by.
     """
 
     def __init__(
@@ -106,20 +120,33 @@ class Loop:
         state: RunState | None,
         console: Console,
         guide: Guide | None = None,
+        head: Head | None = None,
     ) -> None:
+        held: list[Anchor] = []
+        if config.reset_every:
+            data, held = hold_out(data, config.seed)
         self.model, self.overlay = model, overlay
         self.config, self.accelerator, self.state, self.console = config, accelerator, state, console
         self.device = accelerator.device
-        self.initial = overlay.rows.detach().clone()
+        self.initial = overlay.rows.detach()[: len(data.updates)].clone()
         self.guide = guide if config.word_weight else None
-        self.keys = data.keys.to(self.device)
         self.feed = Feed(data, tokenizer, overlay.slots, config, self.guide.inputs if self.guide else ())
-        self.rate = config.learning_rate or default_rate(overlay.weight, guide is not None)
-        self.optimizer = accelerator.prepare(
-            torch.optim.Adam([overlay.rows], lr=self.rate, eps=EPSILON, weight_decay=0.0, fused=True)
-        )
-        self.seen = torch.tensor([row for row, n in enumerate(data.updates) if n], device=self.device)
         self.watch = Stopwatch(config.profile, self.device)
+        self.student = Student(model, overlay, data.keys.to(self.device), self.watch, head)
+        self.objective = OBJECTIVES[config.objective].build(self.student, config)
+        self.trained = [p for p in overlay.parameters() if p.requires_grad]
+        own = TRAINABLES[config.trainable].rate
+        self.rate = config.learning_rate or own or default_rate(overlay.weight, guide is not None)
+        groups: list[dict[str, Any]] = [{"params": self.trained, "lr": self.rate}]
+        if extra := list(self.objective.parameters()):
+            groups.append({"params": extra, "lr": TEMPERATURE_RATE})
+        self.rates: list[float] = [group["lr"] for group in groups]
+        self.optimizer = accelerator.prepare(torch.optim.Adam(groups, eps=EPSILON, weight_decay=0.0, fused=True))
+        self.restarts: Restarts | None = None
+        if config.reset_every:
+            every, inner = config.reset_every, self.optimizer.optimizer
+            self.restarts = Restarts(self._parameters(), inner, held, self.student, self.feed, every, len(self.feed))
+        self.seen = torch.tensor([row for row, n in enumerate(data.updates) if n], device=self.device)
 
     def run(self) -> list[CurvePoint]:
         """All steps, from the last saved one on.
@@ -145,6 +172,8 @@ class Loop:
                     with self.watch("figures"):
                         curve += read_figures(unread, step)
                     unread.clear()
+                if self.restarts is not None:
+                    self.restarts.after(step)
                 if self.state is not None and save:
                     self._save(step + 1, curve)
                 self.watch.step()
@@ -157,8 +186,9 @@ class Loop:
         Returns:
             the figures of a CurvePoint, float32 `[6]`, on the device.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * (1 - step / len(self.feed))  # linear to zero: the last steps settle
+        done = step / len(self.feed) if self.restarts is None else self.restarts.share(step)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * (1 - done)  # linear to zero: the last steps settle
         figures = []
         for batch in batches:
             with self.watch("batches"):
@@ -175,63 +205,56 @@ class Loop:
         return torch.cat([torch.stack(figures).mean(dim=0), self.move().view(1)])
 
     def loss(self, batch: Batch) -> LossTerms:
-        """The loss of a batch's pairs."""
-        queries = self._embed(batch.anchors, "body forward")
-        with self.watch("loss"):
-            keys = self.keys if batch.columns is None else self.keys.index_select(0, batch.columns)
-            own = self.keys.index_select(0, batch.own)
-            return anchored_info_nce(
-                queries,
-                own,
-                batch.pair_query,
-                keys,
-                batch.targets,
-                batch.blocked | (own @ keys.T > DUPLICATE),
-                temperature=self.config.temperature,
-                contrast_weight=self.config.contrast_weight,
-                distill_weight=self.config.distill_weight,
-            )
+        """The objective's loss of a batch."""
+        terms: LossTerms = self.objective(batch)
+        return terms
 
     def word_loss(self, batch: Batch) -> torch.Tensor:
         """The rows' own loss for the rows of a batch; zero without a predictor."""
         if self.guide is None or batch.words is None:
             return torch.zeros((), device=self.device)
-        queries, objective = self._embed(batch.words, "body forward, words"), self.guide.objective
+        queries, objective = self.student.embed(batch.words, "body forward, words"), self.guide.objective
         with self.watch("loss"):
             rows = self.overlay.rows.index_select(0, batch.rows)
             return objective(queries, rows, batch.rows, objective.mask(batch.rows))
 
-    def _embed(self, inputs: Inputs, part: str) -> torch.Tensor:
-        with self.watch(part), self.overlay.planned(inputs.plan):
-            embedded = self.model(dict(inputs.features))["sentence_embedding"]
-            return F.normalize(embedded.float(), dim=-1)
-
+    @torch.no_grad()
     def move(self) -> torch.Tensor:
         """Median relative L2 move of the rows that have evidence, |e - e0| / |e0|, a scalar."""
         if not len(self.seen):
             return torch.zeros((), device=self.device)
-        return relative_move(self.overlay.rows, self.initial).index_select(0, self.seen).median()
+        rows = self.overlay.rows[: len(self.initial)]
+        return relative_move(rows, self.initial).index_select(0, self.seen).median()
 
     def _resume(self) -> tuple[int, list[CurvePoint]]:
         saved = self.state.load() if self.state is not None else None
         if saved is None:
             return 0, []
         tensors, step, curve = saved
+        state = {}
         with torch.no_grad():
-            self.overlay.rows.copy_(tensors["rows"])
-        moments = {
-            "step": torch.tensor(float(step)),
-            "exp_avg": tensors["exp_avg"],
-            "exp_avg_sq": tensors["exp_avg_sq"],
-        }
+            for i, parameter in enumerate(self._parameters()):
+                parameter.copy_(tensors[f"{i}.value"])
+                state[i] = {name: tensors[f"{i}.{name}"] for name in ADAM}
+        if self.restarts is not None:
+            self.restarts.load(tensors)
         inner = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({**inner, "state": {0: moments}})
+        self.optimizer.load_state_dict({**inner, "state": state})
         self.console.print(f"Resuming at step {step} of {len(self.feed)}.")
         return step, [CurvePoint(**point) for point in curve]
 
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        """All that the optimiser moves, in its order."""
+        return [*self.trained, *self.objective.parameters()]
+
     def _save(self, step: int, curve: list[CurvePoint]) -> None:
-        moments = self.optimizer.state_dict()["state"][0]
-        tensors = {"rows": self.overlay.rows, "exp_avg": moments["exp_avg"], "exp_avg_sq": moments["exp_avg_sq"]}
+        kept = self.optimizer.state_dict()["state"]
+        tensors = {} if self.restarts is None else self.restarts.tensors()
+        for i, parameter in enumerate(self._parameters()):
+            none = torch.zeros_like(parameter)  # what Adam starts from, and has after a restart
+            fresh = {"step": torch.zeros(()), "exp_avg": none, "exp_avg_sq": none}
+            tensors[f"{i}.value"] = parameter
+            tensors |= {f"{i}.{name}": kept.get(i, fresh)[name].clone() for name in ADAM}
         if self.state is not None:
             self.state.save(tensors, step, [asdict(point) for point in curve])
 

@@ -1,10 +1,11 @@
-"""The training objective: InfoNCE against frozen keys, anchored by self-distillation."""
+"""Losses: InfoNCE against frozen keys, alone, weighted, and anchored by self-distillation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from contrastok.kernels.info_nce import info_nce
 
@@ -25,6 +26,49 @@ class LossTerms:
     distill: torch.Tensor
     accuracy: torch.Tensor
 
+    @classmethod
+    def of(
+        cls,
+        total: torch.Tensor,
+        *,
+        contrast: torch.Tensor | None = None,
+        distill: torch.Tensor | None = None,
+        accuracy: torch.Tensor | None = None,
+    ) -> LossTerms:
+        """Terms of which some do not exist; these are zero."""
+        none = torch.zeros((), device=total.device)
+        parts = (none if part is None else part.detach() for part in (contrast, distill, accuracy))
+        return cls(total, *parts)
+
+
+def weighted_info_nce(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    targets: torch.Tensor,
+    mask: torch.Tensor,
+    weights: torch.Tensor,
+    temperature: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """InfoNCE in which a negative counts as often as its weight says (Gao et al. 2021, arXiv 2104.08821).
+
+    Args:
+        queries: `[B, d]`, norm 1.
+        keys: `[K, d]`, norm 1.
+        targets: the column of each query's positive, int64 `[B]`; its weight is 1 whatever `weights` says.
+        mask: bool `[B, K]`, true where a key is no negative of a query.
+        weights: above 0, `[B, K]`.
+        temperature: cosines are divided by it.
+
+    Returns:
+        losses `[B]`, and whether the positive is the nearest unmasked key, bool `[B]`.
+    """
+    places = targets[:, None]
+    logits = queries @ keys.T / temperature
+    positive = logits.gather(1, places)
+    negatives = logits.masked_fill(mask, -torch.inf).scatter(1, places, -torch.inf)
+    weighted = (negatives + weights.log()).scatter(1, places, positive)
+    return F.cross_entropy(weighted, targets, reduction="none"), negatives.amax(dim=1) <= positive.squeeze(1)
+
 
 def anchored_info_nce(
     queries: torch.Tensor,
@@ -37,6 +81,7 @@ def anchored_info_nce(
     temperature: float,
     contrast_weight: float,
     distill_weight: float,
+    scale: torch.Tensor | None = None,
 ) -> LossTerms:
     """InfoNCE over pairs plus pooled-cosine self-distillation over anchors.
 
@@ -53,10 +98,11 @@ def anchored_info_nce(
         temperature: InfoNCE temperature.
         contrast_weight: weight of InfoNCE.
         distill_weight: weight of self-distillation.
+        scale: factor on InfoNCE's logits, where a temperature is learned.
     """
     losses, hits = info_nce(
         # index_select and not [...]: the backward of advanced indexing adds up in an order that threads decide
-        queries.index_select(0, pair_query),
+        (queries if scale is None else queries * scale).index_select(0, pair_query),
         keys,
         targets,
         mask.index_select(0, pair_query),

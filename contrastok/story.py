@@ -16,12 +16,14 @@ from rich.table import Table
 
 from contrastok import __version__
 from contrastok.batches import TrainingSet
+from contrastok.checkpoint import given_up_sentence
 from contrastok.config import TrainConfig, as_json
 from contrastok.console import Console
 from contrastok.data_gen.terms import Term
 from contrastok.gate import GateReport
 from contrastok.initializers.collapse import ALIKE, mean_pairwise_cosine
 from contrastok.loop import CurvePoint, relative_move
+from contrastok.objectives import OBJECTIVES
 from contrastok.pairs import PairTable
 from contrastok.starting import Start
 from contrastok.state import RunState
@@ -52,7 +54,18 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class TrainedRows:
-    """What came out of the loop; `profile` holds milliseconds a step by part, if they were measured."""
+    """What came out of the loop.
+
+    Attributes:
+        rows: the new rows, float32 `[n, d]`.
+        start: where they came from.
+        data: what they were trained on.
+        curve: one point a step.
+        state: progress on disk.
+        profile: milliseconds a step by part, if they were measured.
+        notes: what the manifest says of the way of training beyond options and curve.
+        given_up: what old weights moved, and "sha256", the hash that the frozen tensors have now; None if none did.
+    """
 
     rows: torch.Tensor
     start: Start
@@ -60,6 +73,8 @@ class TrainedRows:
     curve: list[CurvePoint]
     state: RunState
     profile: Mapping[str, float]
+    notes: Mapping[str, Any]
+    given_up: Mapping[str, Any] | None = None
 
 
 def build_manifest(
@@ -119,6 +134,7 @@ def build_manifest(
         "training": {
             "options": as_json(config),
             "steps": len(result.curve),
+            **result.notes,
             "pairs": result.data.pairs,
             "pairs_dropped": result.data.dropped,
             "default_prompt": model.default_prompt_name or "",
@@ -174,6 +190,11 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
         warnings.append(
             "the first loss is almost zero: these pairs hold no signal; add harder negatives or definitions"
         )
+    if curve and manifest["training"]["options"]["objective"] == "simcse" and curve[0]["contrast"] < NO_SIGNAL:
+        warnings.append(
+            f"practically no signal: SimCSE starts at a loss of {curve[0]['contrast']:.1e}, for this model tells a "
+            "sentence under dropout from all others already; take another --objective"
+        )
     if curve and curve[-1]["move"] > FAR:
         warnings.append(
             f"the rows moved by {curve[-1]['move']:.1f} times their length, far from where words lie: "
@@ -191,6 +212,7 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
     return {
         **counts(words, pairs),
         "steps": len(curve),
+        "ranks": OBJECTIVES[manifest["training"]["options"]["objective"]].ranks,
         "first": curve[0] if curve else None,
         "last": curve[-1] if curve else None,
         "confidence": {"median": statistics.median(sure), "expected": round(sum(sure), 2)} if sure else None,
@@ -239,13 +261,23 @@ def profile_table(profile: Mapping[str, float]) -> Table:
     return table
 
 
+def _about_frozen(frozen: Mapping[str, Any]) -> str:
+    """Whether the frozen weights are the base model's, in a sentence."""
+    if "given_up" not in frozen:
+        return (
+            f"{frozen['tensors']} frozen tensors, SHA-256 {frozen['sha256_after'][:16]}: the base model's, bit for bit."
+        )
+    return f"[yellow]NOT the base model's weights:[/] {given_up_sentence(frozen['given_up'])}."
+
+
 def print_summary(console: Console, summary: dict[str, Any], out: Path) -> None:
     """Say in a few lines what came of a run."""
     if summary["last"]:
         first, last = summary["first"], summary["last"]
+        ranks = f"retrieval accuracy {first['accuracy']:.2f} -> {last['accuracy']:.2f}, " if summary["ranks"] else ""
         console.print(
-            f"{summary['steps']} steps: loss {first['loss']:.3f} -> {last['loss']:.3f}, retrieval accuracy "
-            f"{first['accuracy']:.2f} -> {last['accuracy']:.2f}, median relative move of the rows {last['move']:.3f}"
+            f"{summary['steps']} steps: loss {first['loss']:.3f} -> {last['loss']:.3f}, {ranks}"
+            f"median relative move of the rows {last['move']:.3f}"
         )
     if summary["confidence"]:
         sure = summary["confidence"]
@@ -257,8 +289,5 @@ def print_summary(console: Console, summary: dict[str, Any], out: Path) -> None:
         console.print(profile_table(summary["profile"]))
     for warning in summary["warnings"]:
         console.print(f"[yellow]note:[/] {escape(warning)}")
-    frozen = summary["frozen"]
-    console.print(
-        f"{frozen['tensors']} frozen tensors, SHA-256 {frozen['sha256_after'][:16]}: the base model's, bit for bit."
-    )
+    console.print(_about_frozen(summary["frozen"]))
     console.print(f"Checkpoint: [bold]{escape(str(out))}[/]")

@@ -12,9 +12,10 @@ import torch
 from rich.markup import escape
 
 from contrastok import __version__
-from contrastok.attach import attach
+from contrastok.attach import detach
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import TrainingSet, build_training_set
+from contrastok.candidates import candidates
 from contrastok.checkpoint import MANIFEST
 from contrastok.config import TrainConfig, as_json
 from contrastok.console import Console, emit_json
@@ -29,8 +30,12 @@ from contrastok.fit import fit_cost
 from contrastok.gate import run_gate
 from contrastok.initializers import initial_rows
 from contrastok.loop import Loop, make_accelerator, run_key, state_path
-from contrastok.models import input_embedding, load_model, load_tokenizer, tokenizer_fingerprint
+from contrastok.models import frozen_hash, input_embedding, load_model, load_tokenizer, tokenizer_fingerprint
+from contrastok.objectives import OBJECTIVES
+from contrastok.objectives.contrast import Contrast
+from contrastok.objectives.one_token import random_contexts
 from contrastok.pairs import PairTable, read_pairs
+from contrastok.shallow import aligned_head, cut
 from contrastok.starting import PLAIN, PREDICTOR, choose_init, start_rows
 from contrastok.state import RunState
 from contrastok.story import (
@@ -43,6 +48,9 @@ from contrastok.story import (
     summarise,
     versions,
 )
+from contrastok.trainables import TRAINABLES
+from contrastok.trainables.shared import effective_rank
+from contrastok.trainables.whole import write_old_rows
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 
 if TYPE_CHECKING:
@@ -74,6 +82,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     model = load_model(config.model)
     words = extend_and_check(model, terms, pairs, config)
     console.print(plan_table(words, pairs, tokens=config.dry_run))
+    if TRAINABLES[config.trainable].moves_old:
+        console.print(f"[yellow]note:[/] --trainable {config.trainable} moves old rows: nothing stays bit for bit")
     if config.dry_run:
         summary = {"dry_run": True, **counts(words, pairs), **_estimate(model, words, pairs, evidence, config)}
         console.print(
@@ -89,7 +99,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     manifest = build_manifest(model, words, terms, pairs, facts, result, config)
     with atomic_folder(config.out, config.overwrite) as folder:
         manifest = write_checkpoint(
-            folder, model, words.extended, words.plan, result.rows, result.start.initial, manifest
+            folder, model, words.extended, words.plan, result.rows, result.start.initial, manifest, result.given_up
         )
     result.state.clear()
     summary = summarise(manifest, words, pairs, result)
@@ -129,7 +139,7 @@ def _train_rows(
     accelerator = make_accelerator(config)
     model.to(accelerator.device)
     encoder = FrozenEncoder(model, model.tokenizer, console=console)
-    data = _training_set(model, words, pairs, encoder)
+    data = _training_set(model, words, pairs, encoder, config)
     texts = [*pairs.anchor, *pairs.positive]
     start = start_rows(model, words.plan, words.extended, encoder, evidence, texts, config)
     assert config.out is not None  # validate() saw to it
@@ -144,14 +154,38 @@ def _train_rows(
         device=str(accelerator.device),
     )
     state = RunState(state_path(config.out), key)
-    overlay = attach(_held_in(model, config), words.plan, start.placed)
-    loop = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide)
+    way = TRAINABLES[config.trainable]
+    head = aligned_head(encoder, texts, config.layers) if config.layers else None
+    overlay = way.lay(_held_in(model, config), words.plan, start.placed, config)
     if config.compile:
         compile_layers(model)
     on_gpu = accelerator.device.type == "cuda"
-    with masks_ready(model, words.extended) if on_gpu else contextlib.nullcontext():
+    with cut(model, config.layers), masks_ready(model, words.extended) if on_gpu else contextlib.nullcontext():
+        loop = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide, head)
         curve = loop.run()
-    return TrainedRows(overlay.rows.detach().cpu(), start, data, curve, state, loop.watch.milliseconds())
+    rows, notes = overlay.rows.detach()[: len(start.placed)].cpu().clone(), _notes(loop)
+    given_up = None
+    if way.moves_old:
+        given_up = write_old_rows(model, overlay, len(rows))
+        detach(model)
+        given_up["sha256"] = frozen_hash(model, list(words.plan.ids), facts["table_rows"])[0]
+    return TrainedRows(rows, start, data, curve, state, loop.watch.milliseconds(), notes, given_up)
+
+
+def _notes(loop: Loop) -> dict[str, Any]:
+    """What the manifest says of the way of training, beyond options and curve."""
+    rows = loop.overlay.rows.detach()[: len(loop.initial)]
+    notes: dict[str, Any] = {
+        "parameters": sum(parameter.numel() for parameter in loop.trained),
+        "effective_rank": round(effective_rank(rows - loop.initial), 2),
+    }
+    if loop.restarts is not None:
+        notes["restarts"] = [dataclasses.asdict(run) for run in loop.restarts.done]
+    if loop.student.head is not None:
+        notes["shallow"] = {"layers": loop.config.layers, "head_cosine": round(loop.student.head.cosine, 4)}
+    if isinstance(loop.objective, Contrast) and loop.config.learn_temperature:
+        notes["temperature"] = round(loop.objective.temperature(), 5)
+    return notes
 
 
 def _held_in(model: SentenceTransformer, config: TrainConfig) -> SentenceTransformer:
@@ -160,9 +194,12 @@ def _held_in(model: SentenceTransformer, config: TrainConfig) -> SentenceTransfo
 
 
 def _training_set(
-    model: SentenceTransformer, words: Vocabulary, pairs: PairTable, encoder: FrozenEncoder
+    model: SentenceTransformer, words: Vocabulary, pairs: PairTable, encoder: FrozenEncoder, config: TrainConfig
 ) -> TrainingSet:
-    data = build_training_set(pairs, words.plan, words.extended, encoder, model.max_seq_length or 512)
+    aligned, limit = OBJECTIVES[config.objective].aligned, model.max_seq_length or 512
+    if OBJECTIVES[config.objective].random_contexts:
+        pairs = random_contexts(words.plan.terms, candidates(model.tokenizer).words, config.seed)
+    data = build_training_set(pairs, words.plan, words.extended, encoder, limit, aligned=aligned)
     if not data.anchors:
         raise InputError(
             "no pair's anchor holds a new token", hint="give train the --terms, --model and --token-mode of gen-pairs"
@@ -184,13 +221,14 @@ def _estimate(
     accelerator = make_accelerator(config)
     model.to(accelerator.device)
     start = time.perf_counter()
-    data = _training_set(model, words, piece, FrozenEncoder(model, model.tokenizer, cache=False))
+    data = _training_set(model, words, piece, FrozenEncoder(model, model.tokenizer, cache=False), config)
     per_key = (time.perf_counter() - start) / len(data.keys)
     rows = initial_rows(PLAIN, init_context(model, words.plan))
-    overlay = attach(_held_in(model, config), words.plan, rows)
-    trial = dataclasses.replace(config, epochs=1)
+    overlay = TRAINABLES[config.trainable].lay(_held_in(model, config), words.plan, rows, config)
+    trial = dataclasses.replace(config, epochs=1, reset_every=0)
     start = time.perf_counter()
-    Loop(model, overlay, data, words.extended, trial, accelerator, None, Console(quiet=True)).run()
+    with cut(model, config.layers):  # without a head: it takes no time
+        Loop(model, overlay, data, words.extended, trial, accelerator, None, Console(quiet=True)).run()
     per_anchor = (time.perf_counter() - start) / len(data.anchors)
     table = input_embedding(model).weight
     weights = sum(p.numel() * p.element_size() for p in model.parameters())

@@ -108,6 +108,9 @@ def untouched_encoder(checkpoint: Checkpoint, console: Console) -> FrozenEncoder
 
     Where the base model still lies in a local folder, its cache is used, which training and the reports of other
     checkpoints share. Else the checkpoint serves as well: on its original ids it is the same to the bit.
+
+    Raises:
+        ModelError: old weights were trained too, and the base model cannot be found.
     """
     base = checkpoint.manifest["base_model"]
     with contextlib.suppress(ModelError):
@@ -116,6 +119,12 @@ def untouched_encoder(checkpoint: Checkpoint, console: Console) -> FrozenEncoder
             new_ids = [i for token in checkpoint.manifest["tokens"] for i in token["ids"]]
             if frozen_hash(model, new_ids, base["table_rows"])[0] == base["frozen_sha256"]:
                 return FrozenEncoder(model, checkpoint.base_tokenizer, console=console)
+    if "given_up" in checkpoint.manifest.get("frozen", {}):
+        raise ModelError(
+            "old weights of this checkpoint were trained too, and its base model cannot be found",
+            where=base["name"],
+            hint="put the base model back where it was",
+        )
     return FrozenEncoder(checkpoint.model, checkpoint.base_tokenizer, cache=False, console=console)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from contrastok.checkpoint import given_up_sentence
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.corpus import describe_corpus, read_corpus
 from contrastok.errors import InputError
@@ -45,6 +46,9 @@ def no_harm(config: NoHarmConfig) -> dict[str, Any]:
         summary = rounded(measure_harm(checkpoint, base, documents, rated, config.seed, console))
         if not summary["texts"]:
             raise InputError("there is no text", where=", ".join(config.texts), hint="look at --texts and --text-field")
+        if given_up := checkpoint.manifest.get("frozen", {}).get("given_up"):
+            summary["given_up"] = dict(given_up)
+            console.print(f"[yellow]note:[/] frozen rows were given up: {given_up_sentence(given_up)}")
         _print(summary, console)
     emit_json(summary, config.json)
     return summary

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from contrastok.checkpoint import given_up_sentence
 from contrastok.eval.data import ReportData
 
 NAMED = 8
@@ -167,6 +168,12 @@ def _frozen(data: ReportData) -> Iterator[Statement]:
             "good",
             f"Everything else is the same to the bit: the SHA-256 over all "
             f"{data.frozen.get('tensors', 0):,} frozen tensors did not change.",
+        )
+    elif "given_up" in data.frozen:
+        yield Statement(
+            "bad",
+            f"Old weights were trained, as was asked: {given_up_sentence(data.frozen['given_up'])}. An index made with "
+            "the base model has to be made again.",
         )
     else:
         yield Statement(

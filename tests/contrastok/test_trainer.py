@@ -303,15 +303,15 @@ def test_strict_refuses_terms_that_cannot_be_added(make_config: Make, tmp_path: 
 
 def test_a_loss_that_is_not_finite_stops(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config()
-    from contrastok import loop
+    from contrastok.objectives import contrast
 
-    real = loop.anchored_info_nce
+    real = contrast.anchored_info_nce
 
     def poisoned(*args: Any, **kwargs: Any) -> Any:
         terms = real(*args, **kwargs)
         return replace(terms, total=terms.total * float("nan"))
 
-    monkeypatch.setattr(loop, "anchored_info_nce", poisoned)
+    monkeypatch.setattr(contrast, "anchored_info_nce", poisoned)
     with pytest.raises(ContrastokError, match="not finite"):
         train(config)
     assert config.out and not config.out.exists()

@@ -1,0 +1,64 @@
+"""Distillation: the model in new tokens follows the frozen model in the original ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from contrastok.errors import ConfigError
+from contrastok.losses import LossTerms
+from contrastok.objectives.registry import Loss, objective
+
+if TYPE_CHECKING:
+    from contrastok.config import TrainConfig
+    from contrastok.feed import Batch
+    from contrastok.student import Student
+
+
+@objective("self_distill", source="embedding distillation by cosine; the teacher is the model itself", ranks=False)
+class SelfDistill(Loss):
+    """1 - cosine of a sentence's embedding in new tokens and the frozen model's in its original ones."""
+
+    def forward(self, batch: Batch) -> LossTerms:
+        """Mean over the anchors."""
+        queries = self.student.embed(batch.anchors)
+        with self.student.watch("loss"):
+            own = self.student.keys.index_select(0, batch.own)
+            distill = (1 - (queries * own).sum(-1)).mean()
+            return LossTerms.of(distill, distill=distill)
+
+
+@objective("token_distill", source="Token Distillation (arXiv 2505.20133)", aligned=True, ranks=False)
+class TokenDistill(Loss):
+    """Hidden states at a layer in new tokens follow those in the original ones, where both end at the same character.
+
+    The new token follows the last of its pieces. Where the model takes positions, the student's tokens get those of the
+    teacher's, or every state behind a new token would differ for that alone.
+
+    Raises:
+        ConfigError: the model has no such layer.
+    """
+
+    def __init__(self, student: Student, config: TrainConfig) -> None:
+        super().__init__(student, config)
+        depth, layer = student.depth, config.distill_layer
+        if not -depth - 1 <= layer <= depth:
+            raise ConfigError(
+                f"--distill-layer {layer}: the model has {depth} layers",
+                hint=f"give 1 to {depth}, 0 for the embeddings, or -1 for the last layer",
+            )
+
+    def forward(self, batch: Batch) -> LossTerms:
+        """Mean squared error over aligned positions and coordinates."""
+        assert batch.aligned is not None  # the registry asks the feed for it
+        both = batch.aligned
+        layer = self.config.distill_layer
+        with torch.no_grad(), self.student.frozen():
+            taught = self.student.states(both.originals, both.original_positions)[layer]
+        states = self.student.states(batch.anchors, both.positions)[layer]
+        with self.student.watch("loss"):
+            student = states.flatten(0, 1).index_select(0, both.student)
+            teacher = taught.flatten(0, 1).index_select(0, both.teacher)
+            distill = (student.float() - teacher.float()).square().mean()
+            return LossTerms.of(distill, distill=distill)

@@ -1,0 +1,91 @@
+"""The registry of objectives, and what every objective is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from torch import nn
+
+from contrastok.losses import LossTerms
+
+if TYPE_CHECKING:
+    from contrastok.config import TrainConfig
+    from contrastok.feed import Batch
+    from contrastok.student import Student
+
+
+class Loss(nn.Module):
+    """The loss of a batch. Parameters of its own, if it has any, are trained with the rows and then thrown away.
+
+    Args:
+        student: the model that is trained, and the frozen keys.
+        config: the options.
+
+    Raises:
+        ContrastokError: it cannot work with this model.
+    """
+
+    def __init__(self, student: Student, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._student = [student]  # in a list: the model is no part of the loss
+
+    @property
+    def student(self) -> Student:
+        """The model that is trained."""
+        return self._student[0]
+
+    def forward(self, batch: Batch) -> LossTerms:
+        """The loss of a batch."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A registered objective.
+
+    Attributes:
+        name: what `--objective` calls it.
+        summary: one line.
+        source: where it comes from.
+        build: the class of its loss.
+        own_keys: whether each anchor's own key must be among the keys of its batch.
+        aligned: whether batches hold the anchors' original tokens, aligned with the new ones.
+        ranks: whether its accuracy means something.
+        random_contexts: whether anchors are random contexts of the terms and not the pairs'.
+    """
+
+    name: str
+    summary: str
+    source: str
+    build: type[Loss]
+    own_keys: bool = False
+    aligned: bool = False
+    ranks: bool = True
+    random_contexts: bool = False
+
+
+OBJECTIVES: dict[str, Objective] = {}
+
+L = TypeVar("L", bound=type[Loss])
+
+
+def objective(
+    name: str,
+    source: str,
+    *,
+    own_keys: bool = False,
+    aligned: bool = False,
+    ranks: bool = True,
+    random_contexts: bool = False,
+) -> Callable[[L], L]:
+    """Register a class as the objective `name`; the first line of its docstring describes it."""
+
+    def register(build: L) -> L:
+        summary = (build.__doc__ or "").strip().splitlines()[0]
+        OBJECTIVES[name] = Objective(name, summary, source, build, own_keys, aligned, ranks, random_contexts)
+        return build
+
+    return register

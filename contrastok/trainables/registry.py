@@ -1,0 +1,58 @@
+"""The registry of what can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from contrastok.embedding import RowOverlay
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from contrastok.config import TrainConfig
+    from contrastok.vocabulary import VocabularyPlan
+
+Lay = Callable[["SentenceTransformer", "VocabularyPlan", torch.Tensor, "TrainConfig"], RowOverlay]
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """A registered way of training.
+
+    Attributes:
+        name: what `--trainable` calls it.
+        summary: one line.
+        source: where it comes from.
+        lay: lays the overlay over a model, from the first rows `[n, d]`.
+        rate: default learning rate; None where the parameters are rows, whose rate is measured by the table.
+        moves_old: whether old rows are trained too; they then stand behind the new ones in the overlay's rows.
+        needs_fp32: whether the frozen weights must be held in full precision.
+    """
+
+    name: str
+    summary: str
+    source: str
+    lay: Lay
+    rate: float | None = None
+    moves_old: bool = False
+    needs_fp32: bool = False
+
+
+TRAINABLES: dict[str, Trainable] = {}
+
+
+def trainable(
+    name: str, source: str, *, rate: float | None = None, moves_old: bool = False, needs_fp32: bool = False
+) -> Callable[[Lay], Lay]:
+    """Register a function as the way of training `name`; the first line of its docstring describes it."""
+
+    def register(lay: Lay) -> Lay:
+        summary = (lay.__doc__ or "").strip().splitlines()[0]
+        TRAINABLES[name] = Trainable(name, summary, source, lay, rate, moves_old, needs_fp32 or moves_old)
+        return lay
+
+    return register
