@@ -29,13 +29,11 @@ class Method(Protocol):
     def source(self) -> str:
         """Where it comes from."""
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Keys of `NEEDS`."""
-
 
 REGISTRIES = {
     "init": ("contrastok.initializers", "INITIALIZERS"),
+    "objective": ("contrastok.objectives", "OBJECTIVES"),
+    "trainable": ("contrastok.trainables", "TRAINABLES"),
 }
 """For each option of train that takes a method's name: the registry (a mapping from name to `Method`), by module and
 attribute. A new registry needs a line here and no more."""
@@ -62,7 +60,12 @@ def methods(config: MethodsConfig) -> dict[str, Any]:
 def _entries(module: str, attribute: str) -> list[dict[str, Any]]:
     registry: Mapping[str, Method] = getattr(import_module(module), attribute)
     return [
-        {"name": method.name, "summary": method.summary, "source": method.source, "needs": list(method.needs)}
+        {
+            "name": method.name,
+            "summary": method.summary,
+            "source": method.source,
+            "needs": list(getattr(method, "needs", ())),
+        }
         for method in sorted(registry.values(), key=lambda method: method.name)
     ]
 

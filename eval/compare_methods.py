@@ -8,10 +8,14 @@ from typing import Any
 
 from contrastok.errors import did_you_mean
 from contrastok.initializers import INITIALIZERS
+from contrastok.objectives import OBJECTIVES
+from contrastok.trainables import TRAINABLES
 
 DEFAULT = "default"
 """train as it is."""
-GROUPS: dict[str, Mapping[str, Any]] = {"init": INITIALIZERS}
+STANDARD = {"objective": "anchored_pairs", "trainable": "rows"}
+"""What the default does; no methods of their own."""
+GROUPS: dict[str, Mapping[str, Any]] = {"init": INITIALIZERS, "objective": OBJECTIVES, "trainable": TRAINABLES}
 """By the option of train that takes the name: the registry."""
 
 
@@ -35,6 +39,8 @@ def every_method() -> dict[str, Method]:
     found = {DEFAULT: Method(DEFAULT, {}, "docs/how-it-works.md")}
     for option, registry in GROUPS.items():
         for name, entry in registry.items():
+            if STANDARD.get(option) == name:
+                continue
             found[f"{option}={name}"] = Method(f"{option}={name}", {option: name}, entry.source)
     return found
 
