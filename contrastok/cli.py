@@ -20,6 +20,8 @@ RUNNERS = {
     "train": ("contrastok.trainer", "train"),
     "report": ("contrastok.eval.report", "report"),
     "apply": ("contrastok.export", "apply"),
+    "train-hypernet": ("contrastok.hypernet.command", "train_hypernet"),
+    "transfer": ("contrastok.transfer", "transfer"),
     "eval recovery": ("contrastok.eval.recovery", "recovery"),
     "eval relatedness": ("contrastok.eval.relatedness", "relatedness"),
     "eval retrieval": ("contrastok.eval.retrieval", "retrieval"),

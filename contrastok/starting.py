@@ -129,7 +129,7 @@ def start_rows(
     known = (text for word in evidence or () for text in word.sentences)
     context = dataclasses.replace(
         init_context(model, plan, config.seed),
-        options=InitOptions(config.init_norm, config.init_vectors, config.init_model),
+        options=InitOptions(config.init_norm, config.init_vectors, config.init_model, hypernet=config.init_hypernet),
         extended=extended,
         encoder=encoder,
         evidence=tuple(evidence or ()),

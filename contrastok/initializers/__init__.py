@@ -99,4 +99,5 @@ def _filled(name: str, context: InitContext) -> torch.Tensor:
 
 
 from contrastok.initializers import composition as _composition  # noqa: E402, F401  (fills the registry)
+from contrastok.initializers import hypernet as _hypernet  # noqa: E402, F401
 from contrastok.initializers import learned as _learned  # noqa: E402, F401

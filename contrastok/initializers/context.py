@@ -26,11 +26,13 @@ class InitOptions:
         norm: policy for the norms of the rows, see `norms.py`.
         vectors: a file of auxiliary word vectors.
         model: a local model whose rows are carried over.
+        hypernet: a folder that `contrastok train-hypernet` wrote; without it one is trained and cached.
     """
 
     norm: str = "keep"
     vectors: Path | None = None
     model: str | None = None
+    hypernet: Path | None = None
 
 
 @dataclass(frozen=True)
