@@ -22,7 +22,7 @@ HELD_OUT = 0.1
 MIN_WORDS = 500
 """Known words below which there is nothing to learn."""
 NATURAL = 0.5
-"""Share of the splits that are those of the model's own tokenizer without the word, which is how new words are split."""
+"""Share of splits by the model's own tokenizer without the word, which is how new words are split."""
 GROUPS = 8
 """Tokenizers that are sampled for each epoch."""
 

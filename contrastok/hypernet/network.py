@@ -19,8 +19,8 @@ class HyperNetwork(nn.Module):
     """A small transformer over the rows of a token's pieces, in the manner of ZeTT (arXiv:2405.07883).
 
     Rows are scaled to mean 0 and standard deviation 1 in each coordinate, and the output is scaled back. The network
-    gives what is to be added to the mean of the pieces weighted by characters, and begins with nothing to add: untrained it
-    is `charlen_mean`.
+    gives what is to be added to the mean of the pieces weighted by characters. It begins with nothing to add: untrained
+    it is `charlen_mean`.
 
     Args:
         width: of a row, `d`, and of the network.

@@ -18,8 +18,8 @@ MARK = "▁"
 LONGEST = 16
 """Characters of a piece at most."""
 KEPT = 0.5
-"""Share of the pieces that a sampled tokenizer keeps. ZeTT keeps 32,768 of all substrings of its texts; here a piece must
-have a row, so there are fewer, and as many would be all of them."""
+"""Share of the pieces that a sampled tokenizer keeps. ZeTT keeps 32,768 of all substrings of its texts; here a piece
+must have a row, so there are fewer, and as many would be all of them."""
 NOISE = (float(np.log(1e-5)), 4.0)
 """Mean and standard deviation of the logarithm of the noise's scale."""
 LEAST = 1e-12

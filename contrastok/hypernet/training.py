@@ -1,4 +1,4 @@
-"""Train a hypernetwork on the model's own vocabulary; held-out words choose the epoch, and others say how good it is."""
+"""Train a hypernetwork on the model's own words; held-out ones choose the epoch, others say how good it is."""
 
 from __future__ import annotations
 
