@@ -84,13 +84,16 @@ class Splitter:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.backend, self.unknown = tokenizer.backend_tokenizer, tokenizer.unk_token_id
-        self.continuation = CONTINUATION if tokenizer_family(self.backend) == "wordpiece" else ""
+        self.backend = tokenizer.backend_tokenizer
+        family = tokenizer_family(self.backend)
+        self.continuation = CONTINUATION if family == "wordpiece" else ""
+        told = {i: READERS[family](token) for token, i in tokenizer.get_vocab().items()}
+        self.mute = {tokenizer.unk_token_id, *(i for i, token in told.items() if token is not None and not token.text)}
 
     def pieces(self, token: TokenText) -> tuple[int, ...]:
         """The ids that the token's text has in its place, after a space or after a letter.
 
-        Unknown characters are left out; so the result is empty where nothing of the text is known.
+        Unknown characters and lone space marks are left out; so it is empty where nothing of the text is known.
         """
         first, *words = self._words(f"a {token.text}" if token.starts else f"a{token.text}")
         _, letter, rest = first.partition("a")
@@ -99,7 +102,7 @@ class Splitter:
         if rest:  # nothing was split off: a word goes on (or spaces are no borders to this tokenizer)
             words = [self.continuation + rest, *words]
         ids = (piece.id for word in words for piece in self.backend.model.tokenize(word))
-        return tuple(i for i in ids if i != self.unknown)
+        return tuple(i for i in ids if i not in self.mute)
 
     def _words(self, text: str) -> list[str]:
         """A text as the tokenizer's model gets to see it; at least one word."""

@@ -27,8 +27,8 @@ ROLES = {
     "eos": ("eos", "sep"),
     "pad": ("pad",),
 }
-"""What a special token is for, and which roles of the old tokenizer's do the same, best first. A token with two roles is
-looked up under the first of this list."""
+"""What a special token is for, and which roles of the old tokenizer's do the same, best first. A token with two roles
+goes by the first of them in this list."""
 
 
 ONE_TABLE = "only models whose input table alone has a row for each token can get another tokenizer"

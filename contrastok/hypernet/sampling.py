@@ -91,8 +91,8 @@ def _scores(place: Mapping[str, int], frequencies: Mapping[str, int]) -> np.ndar
     counts: Counter[int] = Counter()
     for word, frequency in frequencies.items():
         string = MARK + word
-        for start in range(len(string)):
-            for end in range(start + 1, min(start + LONGEST + (start == 0), len(string)) + 1):
+        for start in (0, *range(2, len(string))):  # without its mark no piece stands at the beginning
+            for end in range(max(start + 1, 2), min(start + LONGEST + (start == 0), len(string)) + 1):
                 at = place.get(string[start:end])
                 if at is not None:
                     counts[at] += frequency * (end - max(start, 1))
