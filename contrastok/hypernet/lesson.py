@@ -94,7 +94,8 @@ def make_lesson(tokenizer: PreTrainedTokenizerFast, frequencies: Mapping[str, in
         )
     out = {_key(word.word) for word in held.words}
     gone = set(held.ids)
-    texts = {i: text for i, text in token_texts(tokenizer).items() if i not in gone and _key(text.text) not in out}
+    every = {i: text for i, text in token_texts(tokenizer).items() if " " not in text.text}
+    texts = {i: text for i, text in every.items() if i not in gone and _key(text.text) not in out}
     own = {word.id: word.pieces for word in hidden_alone(hidden, rest).values()}
     targets = {i: text for i, text in texts.items() if len(text.text) > 1}
     half = len(held.words) // 2
@@ -103,7 +104,7 @@ def make_lesson(tokenizer: PreTrainedTokenizerFast, frequencies: Mapping[str, in
         tuple(targets.values()),
         tuple(own.get(i, ()) for i in targets),
         PieceSampler(texts, frequencies or dict.fromkeys((t.text for t in texts.values() if t.starts), 1)),
-        {i: len(text.text) for i, text in token_texts(tokenizer).items()},
+        {i: len(text.text) for i, text in every.items()},
         held.words[:half],
         held.words[half:],
     )
