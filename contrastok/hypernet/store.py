@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrastok.bank import FrozenEncoder
-from contrastok.errors import InputError, ModelError
+from contrastok.errors import ContrastokError, InputError, ModelError, OutputError
 from contrastok.files import atomic_folder, to_json
 from contrastok.hypernet.lesson import make_lesson
 from contrastok.hypernet.network import HyperNetwork
@@ -112,20 +114,27 @@ def kept_network(encoder: FrozenEncoder, settings: HypernetSettings) -> Trained:
     Raises:
         ModelError: the model knows too few words, or they cannot be hidden.
     """
-    model, console = encoder.model, encoder.console
-    table = input_embedding(model).weight
-    if encoder.folder is None:
-        return train_network(table, make_lesson(model.tokenizer, {}, settings.seed), settings, None, console)
-    base = base_of(model, "a model of the cache")
-    folder = encoder.folder / "hypernet" / network_key(base, settings)[:32]
-    if (folder / MANIFEST).is_file():
-        return load_network(folder, model)
-    state = RunState(folder.with_name(f".{folder.name}.resume"), network_key(base, settings))
-    trained = train_network(table, make_lesson(model.tokenizer, {}, settings.seed), settings, state, console)
-    with atomic_folder(folder, overwrite=True) as partial:
-        save_network(partial, trained, base)
-    state.clear()
+    model, base = encoder.model, base_of(encoder.model, "a model of the cache")
+    key = network_key(base, settings)
+    folder = _writable(encoder.folder / "hypernet") if encoder.folder is not None else None
+    if folder is not None and (folder / key / MANIFEST).is_file():
+        with contextlib.suppress(ContrastokError):  # broken: it is trained again
+            return load_network(folder / key, model)
+    state = RunState(folder / f"{key}.resume", key) if folder is not None else None
+    lesson = make_lesson(model.tokenizer, {}, settings.seed)
+    trained = train_network(input_embedding(model).weight, lesson, settings, state, encoder.console)
+    if folder is not None and state is not None:
+        with contextlib.suppress(OutputError), atomic_folder(folder / key, overwrite=True) as partial:
+            save_network(partial, trained, base)
+        state.clear()
     return trained
+
+
+def _writable(folder: Path) -> Path | None:
+    """A folder of the cache, made if need be; None where nothing can be written, which costs time, not the run."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK) else None
 
 
 def network_key(base: dict[str, Any], settings: HypernetSettings, **more: Any) -> str:

@@ -19,5 +19,8 @@ def hypernet(context: InitContext) -> torch.Tensor:
 
     assert context.encoder is not None  # one of its needs
     folder, encoder = context.options.hypernet, context.encoder
-    trained = load_network(folder, encoder.model) if folder else kept_network(encoder, HypernetSettings())
+    if folder is not None:
+        trained = load_network(folder, encoder.model)
+    else:
+        trained = kept_network(encoder, HypernetSettings(seed=context.seed))
     return trained.network.rows(context.table, context.pieces, context.lengths)

@@ -261,10 +261,15 @@ def test_the_cache_trains_once(tiny_model: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path))
     model = load_model(str(tiny_model))
     first = kept_network(FrozenEncoder(model, model.tokenizer), QUICK)
-    monkeypatch.setattr("contrastok.hypernet.store.train_network", None)
-    again = kept_network(FrozenEncoder(model, model.tokenizer), QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr("contrastok.hypernet.store.train_network", None)
+        again = kept_network(FrozenEncoder(model, model.tokenizer), QUICK)
     assert first.about == again.about
     assert not list(tmp_path.rglob("*.resume"))
+    (weights,) = tmp_path.rglob(WEIGHTS)
+    weights.write_bytes(b"cut short")
+    assert kept_network(FrozenEncoder(model, model.tokenizer), QUICK).about == first.about
+    assert weights.stat().st_size > 1000
 
 
 def test_init_hypernet(trained: Trained, tiny_model: Path, tmp_path: Path) -> None:

@@ -31,7 +31,6 @@ def few_words_do() -> Iterator[None]:
 def new_tokenizer(tokenizers_by_family: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("new-tokenizer")
     tokenizers_by_family["unigram"].save_pretrained(folder)
-    (folder / "config.json").write_text('{"model_type": "xlm-roberta"}')
     return folder
 
 
