@@ -141,6 +141,8 @@ def require_replaceable(model: SentenceTransformer, new: PreTrainedTokenizerFast
         ModelError: says what is in the way.
     """
     body, embedding = transformer(model), input_embedding(model)
+    if getattr(model[0], "processor", None) is not model.tokenizer:
+        raise ModelError("reads more than text, or keeps its tokenizer elsewhere", where=type(model[0]).__name__)
     table = embedding.weight
     head = body.get_output_embeddings()
     if head is not None and head.weight.data_ptr() != table.data_ptr():
@@ -182,7 +184,8 @@ def replace_tokenizer(model: SentenceTransformer, new: PreTrainedTokenizerFast, 
         embedding.padding_idx = new.pad_token_id
     body.set_input_embeddings(embedding)  # models that hold it twice must see the same table twice
     _tell_config(body.config.get_text_config(), new, len(table))
-    model.tokenizer = new
+    model[0].processor = new  # what sentence-transformers reads and saves its tokenizer from
+    model[0].do_lower_case = False  # the new tokenizer is taken as it is
     model.max_seq_length = limit
 
 
