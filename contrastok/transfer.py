@@ -73,7 +73,7 @@ def transfer(config: TransferConfig) -> dict[str, Any]:
     config.validate()
     assert config.out is not None and config.tokenizer is not None  # validate() saw to it
     console = Console(config.quiet)
-    named = [config.model, config.tokenizer, *config.texts, *([config.hypernet] if config.hypernet else [])]
+    named = [config.model, config.tokenizer, *config.texts, *([str(config.hypernet)] if config.hypernet else [])]
     inputs = [Path(name) for name in named if Path(name).exists()]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
     new, model = load_tokenizer(config.tokenizer), load_model(config.model)
@@ -85,8 +85,8 @@ def transfer(config: TransferConfig) -> dict[str, Any]:
         console.print(f"Would write {escape(str(config.out))}. Nothing was written.")
         emit_json({"dry_run": True, **summary}, config.json)
         return {"dry_run": True, **summary}
-    before = _look(model, config)
     rows = initial_rows(config.init, _context(model, plan, config, console))
+    before = _look(model, config)
     table = plan.table(input_embedding(model).weight, rows)
     replace_tokenizer(model, new, table)
     with atomic_folder(config.out, config.overwrite) as folder:

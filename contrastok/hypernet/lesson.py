@@ -57,20 +57,15 @@ class Lesson:
         sampled = self.sampler.split(self.texts, GROUPS, generator)
         own = generator.random(len(self.ids)) < NATURAL
         found = []
-        for i, first, second in zip(self.ids, *_sides(own, self.natural, sampled), strict=True):
-            if first or second:
-                found.append((i, first or second))
+        for i, natural, drawn, flag in zip(self.ids, self.natural, sampled, own.tolist(), strict=True):
+            pieces = (natural or drawn) if flag else (drawn or natural)
+            if pieces:
+                found.append((i, pieces))
         return found
 
     def lengths(self, pieces: Ids) -> Ids:
         """Characters that each of some pieces covers; 1 for one that is no text."""
         return tuple(self.sizes.get(i, 1) for i in pieces)
-
-
-def _sides(own: np.ndarray, natural: tuple[Ids, ...], sampled: list[Ids]) -> tuple[list[Ids], list[Ids]]:
-    """The split that was drawn for each token, and the other one."""
-    pairs = [(n, s) if flag else (s, n) for flag, n, s in zip(own.tolist(), natural, sampled, strict=True)]
-    return [first for first, _ in pairs], [second for _, second in pairs]
 
 
 def make_lesson(tokenizer: PreTrainedTokenizerFast, frequencies: Mapping[str, int], seed: int) -> Lesson:

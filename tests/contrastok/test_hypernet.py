@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from contrastok.bank import FrozenEncoder
+from contrastok.checkpoint import load_checkpoint
+from contrastok.config import TrainConfig
 from contrastok.console import Console
 from contrastok.errors import ContrastokError, InputError, ModelError
 from contrastok.hypernet.lesson import Lesson, make_lesson
@@ -21,12 +23,15 @@ from contrastok.hypernet.store import (
     base_of,
     kept_network,
     load_network,
+    network_key,
     save_network,
 )
 from contrastok.hypernet.training import HypernetSettings, Trained, rate, row_loss, train_network
 from contrastok.initializers import InitContext, initial_rows
 from contrastok.models import input_embedding, load_model
 from contrastok.state import RunState
+from contrastok.trainer import train
+from contrastok.vocabulary import piece_lengths
 
 QUIET = Console(quiet=True)
 QUICK = HypernetSettings(layers=1, epochs=2, batch_size=64, learning_rate=1e-3)
@@ -222,8 +227,7 @@ def test_a_network_is_saved_and_loaded(trained: Trained, tiny_model: Path, tmp_p
     loaded = load_network(tmp_path, model)
     assert loaded.about == trained.about
     rows = input_embedding(model).weight
-    for found, made in ((loaded, trained),):
-        assert torch.equal(found.network.rows(rows, [(9, 10)], [(1, 1)]), made.network.rows(rows, [(9, 10)], [(1, 1)]))
+    assert torch.equal(loaded.network.rows(rows, [(9, 10)], [(1, 1)]), trained.network.rows(rows, [(9, 10)], [(1, 1)]))
 
 
 def test_a_network_of_another_model_is_refused_by_name(
@@ -283,3 +287,25 @@ def test_init_hypernet(trained: Trained, tiny_model: Path, tmp_path: Path) -> No
         options=InitOptions(hypernet=tmp_path),
     )  # fmt: skip
     assert torch.equal(initial_rows("hypernet", context), trained.network.rows(rows, [(9, 10)], [(1, 2)]))
+
+
+def test_train_starts_at_the_rows_of_a_saved_network(
+    trained: Trained, make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    plain = make_config(init="hypernet", init_hypernet=tmp_path / "net", epochs=0)
+    model = load_model(plain.model)
+    (tmp_path / "net").mkdir()
+    save_network(tmp_path / "net", trained, base_of(model, "tiny"))
+    train(plain)
+    assert plain.out is not None
+    checkpoint = load_checkpoint(plain.out)
+    spans = [piece_lengths(model.tokenizer, token["token"]) for token in checkpoint.manifest["tokens"]]
+    pieces, lengths = ([[pair[k] for pair in span] for span in spans] for k in (0, 1))
+    expected = trained.network.rows(input_embedding(model).weight, pieces, lengths)
+    assert checkpoint.initial_rows is not None and np.array_equal(checkpoint.initial_rows, expected.numpy())
+
+
+def test_a_seed_has_a_network_of_its_own(tiny_model: Path) -> None:
+    base = base_of(load_model(str(tiny_model)), "tiny")
+    keys = {network_key(base, dataclasses.replace(QUICK, seed=seed)) for seed in (0, 1)}
+    assert len(keys) == 2 and network_key({**base, "name": "other"}, QUICK) in keys
