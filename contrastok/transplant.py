@@ -141,7 +141,7 @@ def require_replaceable(model: SentenceTransformer, new: PreTrainedTokenizerFast
         ModelError: says what is in the way.
     """
     body, embedding = transformer(model), input_embedding(model)
-    if getattr(model[0], "processor", None) is not model.tokenizer:
+    if not hasattr(model[0], "processor") or model[0].processor is not model.tokenizer:
         raise ModelError("reads more than text, or keeps its tokenizer elsewhere", where=type(model[0]).__name__)
     table = embedding.weight
     head = body.get_output_embeddings()

@@ -160,7 +160,7 @@ class _Course:
         loss = row_loss(predicted, network.scaled(self.table[torch.tensor(targets, device=device)]))
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss.detach()
 
