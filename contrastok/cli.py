@@ -21,6 +21,8 @@ RUNNERS = {
     "report": ("contrastok.eval.report", "report"),
     "apply": ("contrastok.export", "apply"),
     "methods": ("contrastok.methods", "methods"),
+    "train-hypernet": ("contrastok.hypernet.command", "train_hypernet"),
+    "transfer": ("contrastok.transfer", "transfer"),
     "eval recovery": ("contrastok.eval.recovery", "recovery"),
     "eval relatedness": ("contrastok.eval.relatedness", "relatedness"),
     "eval retrieval": ("contrastok.eval.retrieval", "retrieval"),

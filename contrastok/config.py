@@ -127,6 +127,8 @@ class TrainConfig(VocabularyOptions, Common):
     """Another local model, for initialisers that carry its rows over."""
     init_dimension: int | None = None
     """Coordinates that --init ofa keeps of the factorised table; all by default."""
+    init_hypernet: Path | None = None
+    """Folder that train-hypernet wrote, for --init hypernet; without it one is trained and kept in the cache."""
     calibrate: int = 8
     """Settings of the word stage tried on known words of this model, at most 11; 0 takes the built-in ones."""
     evidence_sentences: int = 4
@@ -293,12 +295,89 @@ class MethodsConfig(Common):
     """
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainHypernetConfig(Common):
+    """Train a network that gives rows for new tokens from the rows of their pieces, on the model's own words.
+
+    Example: contrastok train-hypernet --model minilm --out hypernet/
+    """
+
+    model: str = "minilm"
+    """Local folder, hub name, or minilm for the packaged all-MiniLM-L6-v2."""
+    corpus: tuple[str, ...] = ()
+    """Text that says how often words occur, as gen-pairs reads it; without it every known word counts once."""
+    out: Path | None = None
+    """Folder for the hypernetwork."""
+    text_field: str = "text"
+    """Field of .jsonl, .csv, .parquet and datasets that holds the text."""
+    split: str = "train"
+    """Split, where --corpus names a dataset."""
+    epochs: int = 10
+    """Passes over the vocabulary, each with its tokens split anew."""
+    layers: int = 2
+    """Layers of the network, which is as wide as the rows."""
+    batch_size: int = 256
+    """Tokens a step."""
+    learning_rate: float = 5e-4
+    """Adam's step at its highest."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        found = super().problems() + missing(self, "out")
+        found += [
+            f"--{flag(name)} must be at least 1, not {getattr(self, name)}"
+            for name in ("epochs", "layers", "batch_size")
+            if getattr(self, name) < 1
+        ]
+        if not 0 < self.learning_rate <= 1:
+            found.append(f"--learning-rate must be above 0 and at most 1, not {self.learning_rate}")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferConfig(Common):
+    """Give a model another tokenizer: rows of tokens that both have are copied, all others are predicted.
+
+    Example: contrastok transfer --tokenizer new/ --model minilm --hypernet hypernet/ --texts corpus/ --out model/
+    """
+
+    tokenizer: str | None = None
+    """The new tokenizer: local folder, hub name, or minilm."""
+    model: str = "minilm"
+    """The model that gets it: local folder, hub name, or minilm for the packaged all-MiniLM-L6-v2."""
+    out: Path | None = None
+    """Folder for the model with the new tokenizer."""
+    init: str = "hypernet"
+    """Initialiser of the rows that are not copied: hypernet, charlen_mean, subtoken_mean."""
+    hypernet: Path | None = None
+    """Folder that train-hypernet wrote; without it --init hypernet trains one and keeps it in the cache."""
+    texts: tuple[str, ...] = ()
+    """Texts on which the old and the new model are compared, as gen-pairs reads them; the first 500 are taken."""
+    text_field: str = "text"
+    """Field of .jsonl, .csv, .parquet and datasets that holds the text."""
+    split: str = "train"
+    """Split, where --texts names a dataset."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        found = super().problems() + missing(self, "tokenizer", "out")
+        from contrastok.initializers import INITIALIZERS
+
+        if self.init not in INITIALIZERS:
+            found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, INITIALIZERS)}")
+        if self.hypernet is not None and self.init != "hypernet":
+            found.append(f"--hypernet is for --init hypernet, and --init is {self.init}")
+        return found
+
+
 COMMANDS: dict[str, type[Common]] = {
     "gen-pairs": GenPairsConfig,
     "train": TrainConfig,
     "report": ReportConfig,
     "apply": ApplyConfig,
     "methods": MethodsConfig,
+    "train-hypernet": TrainHypernetConfig,
+    "transfer": TransferConfig,
     **EVAL_COMMANDS,
 }
 """Every command by its name; the first of two words is its group (`contrastok eval relatedness`)."""

@@ -46,16 +46,17 @@ def resolve(name: str) -> str:
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """The fast tokenizer of a model.
+    """The fast tokenizer of a model, or of a folder that holds a tokenizer alone.
 
     Raises:
         ModelError: it cannot be loaded, or it is a slow (pure Python) tokenizer.
     """
     from transformers import AutoTokenizer
 
-    path = resolve(name)
+    alone = (Path(name).expanduser() / "tokenizer.json").is_file()
+    path = str(Path(name).expanduser()) if alone else _transformer_folder(resolve(name))
     with _load_errors(name):
-        tokenizer = AutoTokenizer.from_pretrained(_transformer_folder(path))
+        tokenizer = AutoTokenizer.from_pretrained(path)
     return require_fast(tokenizer, name)
 
 

@@ -135,6 +135,7 @@ def start_rows(
             model=config.init_model,
             sentences=config.evidence_sentences,
             dimension=config.init_dimension,
+            hypernet=config.init_hypernet,
         ),
         extended=extended,
         encoder=encoder,

@@ -111,6 +111,7 @@ from contrastok.initializers import composition as _composition  # noqa: E402, F
 from contrastok.initializers import external as _external  # noqa: E402, F401
 from contrastok.initializers import glossary as _glossary  # noqa: E402, F401
 from contrastok.initializers import hybrid as _hybrid  # noqa: E402, F401
+from contrastok.initializers import hypernet as _hypernet  # noqa: E402, F401
 from contrastok.initializers import known_words as _known_words  # noqa: E402, F401
 from contrastok.initializers import learned as _learned  # noqa: E402, F401
 from contrastok.initializers import linear_alignment as _linear_alignment  # noqa: E402, F401

@@ -28,6 +28,7 @@ class InitOptions:
         model: a local model whose rows are carried over.
         sentences: looked at for each known word; four times as many for a term.
         dimension: coordinates that `ofa` keeps of the factorised table; all when None.
+        hypernet: a folder that `contrastok train-hypernet` wrote; without it one is trained and cached.
     """
 
     norm: str = "keep"
@@ -35,6 +36,7 @@ class InitOptions:
     model: str | None = None
     sentences: int = 4
     dimension: int | None = None
+    hypernet: Path | None = None
 
 
 @dataclass(frozen=True)

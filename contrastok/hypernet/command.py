@@ -1,0 +1,96 @@
+"""The command `train-hypernet`: a model in, a folder with a hypernetwork for it out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from contrastok.config import TrainHypernetConfig
+from contrastok.console import Console, emit_json
+from contrastok.data_gen.corpus import read_corpus
+from contrastok.files import atomic_folder, check_output
+from contrastok.hypernet.lesson import make_lesson
+from contrastok.hypernet.store import MANIFEST, base_of, network_key, save_network
+from contrastok.hypernet.training import HypernetSettings, train_network
+from contrastok.loop import state_path
+from contrastok.models import input_embedding, load_model
+from contrastok.state import RunState
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+_WORD = re.compile(r"\w+")
+MOST_WORDS = 200_000
+"""Different words of the text that are counted; what is rarer decides no score."""
+
+
+def train_hypernet(config: TrainHypernetConfig) -> dict[str, Any]:
+    """Train a hypernetwork on the model's own vocabulary, and save it.
+
+    Args:
+        config: the options; `out` appears whole or not at all.
+
+    Returns:
+        a summary: the manifest of the hypernetwork, its path, and the tokens it learned from.
+
+    Raises:
+        ContrastokError: for every problem that the user can mend.
+    """
+    config.validate()
+    assert config.out is not None  # validate() saw to it
+    console = Console(config.quiet)
+    inputs = [Path(name) for name in (config.model, *config.corpus) if Path(name).exists()]
+    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
+    model = load_model(config.model)
+    frequencies = count_words(model.tokenizer, config.corpus, config.text_field, config.split)
+    lesson = make_lesson(model.tokenizer, frequencies, config.seed)
+    settings = HypernetSettings(config.layers, config.epochs, config.batch_size, config.learning_rate, config.seed)
+    base, table = base_of(model, config.model), input_embedding(model).weight
+    told = f"{len(lesson.ids):,} tokens of {escape(config.model)} in {config.epochs} epochs"
+    if config.dry_run:
+        steps = config.epochs * -(-len(lesson.ids) // config.batch_size)
+        summary = {"dry_run": True, "base_model": base, "learned_tokens": len(lesson.ids), "steps": steps}
+        console.print(f"Would learn from {told}, and write {escape(str(config.out))}. Nothing was written.")
+        emit_json(summary, config.json)
+        return summary
+    key = network_key(base, settings, frequencies=sorted(frequencies.items()))
+    state = RunState(state_path(config.out), key)
+    console.print(f"Learning from {told}; {len(lesson.choose) + len(lesson.report):,} words are held out.")
+    trained = train_network(table, lesson, settings, state, console)
+    with atomic_folder(config.out, config.overwrite) as folder:
+        save_network(folder, trained, base)
+    state.clear()
+    print_recovery(trained.about, console)
+    console.print(f"Hypernetwork: [bold]{escape(str(config.out))}[/]")
+    summary = {"out": str(config.out), "base_model": base, **trained.about}
+    emit_json(summary, config.json)
+    return summary
+
+
+def print_recovery(about: dict[str, Any], console: Console) -> None:
+    """Say what held-out words showed, and which epoch was taken."""
+    mrr, held = about["recovery_mrr"], about["held_out"]
+    console.print(
+        f"Recovery of {held['report']:,} known words that it never saw (MRR): hypernet {mrr['hypernet']:.3f}, "
+        f"charlen_mean {mrr['charlen_mean']:.3f}. Epoch {about['epoch']} of {about['settings']['epochs']}, chosen by "
+        f"{held['choose']:,} others."
+    )
+    if mrr["hypernet"] <= mrr["charlen_mean"]:
+        console.print("[yellow]warning:[/] it is no better than the mean of the pieces; use --init charlen_mean.")
+
+
+def count_words(
+    tokenizer: PreTrainedTokenizerFast, corpus: Sequence[str], text_field: str, split: str
+) -> dict[str, int]:
+    """How often words stand in a text, as the tokenizer's normaliser writes them; the most frequent ones."""
+    normaliser = tokenizer.backend_tokenizer.normalizer
+    counts: Counter[str] = Counter()
+    for document in read_corpus(corpus, text_field, split) if corpus else ():
+        text = document.text if normaliser is None else normaliser.normalize_str(document.text)
+        counts.update(_WORD.findall(text))
+    return dict(counts.most_common(MOST_WORDS))

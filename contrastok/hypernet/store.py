@@ -1,0 +1,143 @@
+"""A hypernetwork on disk: its weights, and a manifest that says whose rows it gives."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contrastok.bank import FrozenEncoder
+from contrastok.errors import ContrastokError, InputError, ModelError, OutputError
+from contrastok.files import atomic_folder, to_json
+from contrastok.hypernet.lesson import make_lesson
+from contrastok.hypernet.network import HyperNetwork
+from contrastok.hypernet.training import FORMAT, HypernetSettings, Trained, train_network
+from contrastok.loop import run_key
+from contrastok.models import input_embedding, tensor_hash, tokenizer_fingerprint
+from contrastok.state import RunState
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+MANIFEST, WEIGHTS = "hypernet.json", "hypernet.safetensors"
+
+
+def base_of(model: SentenceTransformer, name: str) -> dict[str, Any]:
+    """What decides whether a hypernetwork fits a model: its table and its tokenizer."""
+    table = input_embedding(model).weight
+    return {
+        "name": name,
+        "rows": table.shape[0],
+        "dim": table.shape[1],
+        "table_sha256": tensor_hash(table),
+        "tokenizer_sha256": tokenizer_fingerprint(model.tokenizer),
+    }
+
+
+def save_network(folder: Path, trained: Trained, base: dict[str, Any]) -> None:
+    """Write a hypernetwork into an empty folder."""
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.cpu().contiguous() for name, tensor in trained.network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    manifest = {"format": FORMAT, "base_model": base, **trained.about}
+    (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
+
+
+def load_network(folder: Path, model: SentenceTransformer) -> Trained:
+    """Read a hypernetwork for a model.
+
+    Args:
+        folder: that `contrastok train-hypernet` wrote.
+        model: the base model, without an overlay.
+
+    Raises:
+        InputError: there is none, or it is broken.
+        ModelError: it was trained for another table or tokenizer.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    manifest = read_manifest(folder)
+    told, base = manifest["base_model"], base_of(model, "")
+    for key, what in (("table_sha256", "embedding table"), ("tokenizer_sha256", "tokenizer")):
+        if told[key] != base[key]:
+            raise ModelError(
+                f"was trained for {told['name']!r}, and the {what} of this model is another",
+                where=folder,
+                hint="give --model that base model, or run contrastok train-hypernet for this one",
+            )
+    network = HyperNetwork(told["dim"], manifest["settings"]["layers"])
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise InputError(
+            f"is broken: {str(error).splitlines()[0]}", where=folder / WEIGHTS, hint="run train-hypernet again"
+        ) from error
+    about = {key: value for key, value in manifest.items() if key not in ("format", "base_model")}
+    return Trained(network.to(model.device).eval().requires_grad_(False), about)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a hypernetwork.
+
+    Raises:
+        InputError: there is none, or it is broken.
+    """
+    file = folder / MANIFEST
+    if not file.is_file():
+        raise InputError(
+            f"is no hypernetwork (it holds no {MANIFEST})",
+            where=folder,
+            hint="give a folder that contrastok train-hypernet wrote",
+        )
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        known = manifest["format"]
+        manifest["base_model"]["table_sha256"], manifest["base_model"]["tokenizer_sha256"]
+        manifest["base_model"]["dim"], manifest["settings"]["layers"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"is broken: {error!r}", where=file, hint="run contrastok train-hypernet again") from error
+    if known != FORMAT:
+        raise InputError(f"has format {known}, this version reads {FORMAT}", where=file, hint="train it again")
+    return manifest
+
+
+def kept_network(encoder: FrozenEncoder, settings: HypernetSettings) -> Trained:
+    """The hypernetwork of a model, trained on its vocabulary alone: from the cache, or trained and put there.
+
+    A training that is killed goes on where it was.
+
+    Raises:
+        ModelError: the model knows too few words, or they cannot be hidden.
+    """
+    model, base = encoder.model, base_of(encoder.model, "a model of the cache")
+    key = network_key(base, settings)
+    folder = _writable(encoder.folder / "hypernet") if encoder.folder is not None else None
+    if folder is not None and (folder / key / MANIFEST).is_file():
+        with contextlib.suppress(ContrastokError):  # broken: it is trained again
+            return load_network(folder / key, model)
+    state = RunState(folder / f"{key}.resume", key) if folder is not None else None
+    lesson = make_lesson(model.tokenizer, {}, settings.seed)
+    trained = train_network(input_embedding(model).weight, lesson, settings, state, encoder.console)
+    if folder is not None and state is not None:
+        with contextlib.suppress(OutputError), atomic_folder(folder / key, overwrite=True) as partial:
+            save_network(partial, trained, base)
+        state.clear()
+    return trained
+
+
+def _writable(folder: Path) -> Path | None:
+    """A folder of the cache, made if need be; None where nothing can be written, which costs time, not the run."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def network_key(base: dict[str, Any], settings: HypernetSettings, **more: Any) -> str:
+    """The identity of a training."""
+    known = {key: value for key, value in base.items() if key != "name"}
+    return run_key(format=FORMAT, base=known, settings=asdict(settings), **more)
