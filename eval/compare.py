@@ -13,7 +13,7 @@ from typing import Any
 from rich.markup import escape
 
 from contrastok.checkpoint import load_checkpoint
-from contrastok.config import GenPairsConfig, TrainConfig, as_json
+from contrastok.config import GenPairsConfig, TrainConfig, as_json, from_toml
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.corpus import read_corpus
 from contrastok.data_gen.pipeline import gen_pairs
@@ -33,9 +33,9 @@ from contrastok.story import versions
 
 MARKER = "compare.json"
 """Every folder of a comparison holds it."""
-SAMPLE = 400_000
+SAMPLE = 100_000
 """Characters of the corpus that no-harm reads."""
-PLAIN = {"init": "charlen_mean"}
+PLAIN: dict[str, Any] = {"init": "charlen_mean"}
 """What is trained once before all, for the encodings that every method needs."""
 
 Line = dict[str, Any]
@@ -119,13 +119,23 @@ def _lesson(config: CompareConfig, work: Path, console: Console) -> Lesson:
     given = {name: getattr(config, name) for name in ("corpus", "glossary", "text_field", "split")}
     pairs, ready = work / "pairs", work / "ready"
     recovery = RecoveryConfig(
-        sample=config.hidden, model=config.model, seed=config.seed, quiet=True, epochs=config.epochs, **given
+        config=config.config,
+        sample=config.hidden,
+        model=config.model,
+        seed=config.seed,
+        quiet=True,
+        epochs=config.epochs,
+        **given,
     )
-    train = TrainConfig(**shared, pairs=pairs, out=work / "model", overwrite=True, epochs=config.epochs)
+    options = {**shared, "overwrite": True, "config": None}
+    ours = from_toml(TrainConfig, config.config) if config.config else TrainConfig()
+    train = dataclasses.replace(ours, **options, pairs=pairs, out=work / "model", epochs=config.epochs)
+    theirs = from_toml(GenPairsConfig, config.config) if config.config else GenPairsConfig()
+    generate = dataclasses.replace(theirs, **options, **given, out=pairs)
     texts, kept = work / "texts.jsonl", work / "hidden"
     if not ready.exists():
         console.print("Pairs for all methods")
-        gen_pairs(GenPairsConfig(**shared, **given, out=pairs, overwrite=True))
+        gen_pairs(generate)
         sample = TextSample(config.seed, SAMPLE)
         for document in read_corpus(config.corpus, config.text_field):
             sample.offer(document.text)

@@ -30,7 +30,7 @@ class Method:
     """
 
     name: str
-    options: Mapping[str, str]
+    options: Mapping[str, Any]
     source: str
 
 

@@ -1,0 +1,68 @@
+"""Every method of the field on the same words: 300 disease names, and 200 words that MiniLM knows.
+
+    python -m benchmarks.methods --out FOLDER [--methods all] [--epochs 1] [--terms 300] [--hidden 200]
+
+`contrastok compare` on the disease names of the Disease Ontology and the answers of MedQuAD: each method learns the same
+pairs for the same epochs. Columns: recovery of words that the model knew, related words that no training text shows,
+questions that find their answers, fidelity of texts with a new token, seconds of CPU and peak memory of training.
+
+FOLDER/compare.json holds all figures with their intervals. A run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from benchmarks import SHARED
+from benchmarks.disease_data import read_records, write_terms
+from contrastok.data_gen.known import find_wordnet
+from contrastok.eval.compare import compare
+from contrastok.eval_config import CompareConfig
+
+MOST = 12
+"""Sentences of a term that become pairs, as in `benchmarks.disease_terms` and `benchmarks.recovery`."""
+
+
+def main() -> None:
+    """Run, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", default=["all"])
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--terms", type=int, default=300)
+    parser.add_argument("--hidden", type=int, default=200)
+    parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--json", type=Path, help="also copy the figures to this file")
+    arguments = parser.parse_args()
+    inputs = arguments.out.with_name(f"{arguments.out.name}-inputs")
+    inputs.mkdir(parents=True, exist_ok=True)
+    write_terms(read_records(SHARED, arguments.terms), inputs / "terms.jsonl")
+    (inputs / "run.toml").write_text(f"[gen-pairs]\nmax-sentences = {MOST}\nhold-out = 0.5\n", encoding="utf-8")
+    wordnet, answers = find_wordnet("auto"), SHARED / "medquad" / "medquad.jsonl.gz"
+    compare(
+        CompareConfig(
+            config=inputs / "run.toml",
+            terms=(inputs / "terms.jsonl",),
+            corpus=(str(answers),),
+            text_field="answer",
+            glossary=(wordnet,) if wordnet else (),
+            methods=tuple(arguments.methods),
+            epochs=arguments.epochs,
+            hidden=arguments.hidden,
+            pairs_file=answers,
+            query_field="question",
+            passage_field="answer",
+            limit=arguments.queries,
+            sts=SHARED / "stsb" / "stsb-en-test.csv",
+            out=arguments.out,
+        )
+    )
+    print((arguments.out / "compare.md").read_text(encoding="utf-8"))
+    if arguments.json:
+        shutil.copyfile(arguments.out / "compare.json", arguments.json)
+
+
+if __name__ == "__main__":
+    main()
