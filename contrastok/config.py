@@ -236,6 +236,8 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--trainable {self.trainable} is none: {did_you_mean(self.trainable, TRAINABLES)}")
         elif self.precision != "fp32" and TRAINABLES[self.trainable].needs_fp32:
             found.append(f"--trainable {self.trainable} needs --precision fp32: it trains copies of the frozen weights")
+        if self.layers and self.objective in OBJECTIVES and OBJECTIVES[self.objective].masked:
+            found.append(f"--objective {self.objective} has a head for the last layer alone: leave out --layers")
         for name, low in (("rank", 1), ("mix_rows", 2), ("layers", 0), ("reset_every", 0)):
             if getattr(self, name) < low:
                 found.append(f"--{flag(name)} must be at least {low}, not {getattr(self, name)}")

@@ -69,6 +69,13 @@ class Student:
         hidden: tuple[torch.Tensor, ...] = found.hidden_states
         return hidden
 
+    def last_state(self, inputs: Inputs) -> torch.Tensor:
+        """What the body hands to a head: its last hidden state, `[A, T, d]`."""
+        with self.watch("body forward"), self.overlay.planned(inputs.plan):
+            found = transformer(self.model)(**inputs.features, return_dict=True)
+        state: torch.Tensor = found.last_hidden_state
+        return state
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Inside, the model is the base model: old rows stand where they stood."""

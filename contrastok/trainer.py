@@ -80,6 +80,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     evidence = read_evidence(config.pairs)
     choose_init(config.init, evidence)  # what is wrong with it is told before anything is encoded
     model = load_model(config.model)
+    OBJECTIVES[config.objective].build.check(model, config)
     words = extend_and_check(model, terms, pairs, config)
     console.print(plan_table(words, pairs, tokens=config.dry_run))
     if TRAINABLES[config.trainable].moves_old:
