@@ -59,8 +59,9 @@ class MaskedLm(Loss):
         with student.watch("loss"):
             rows = student.overlay.rows.index_select(0, batch.rows)
             logits = head(states, rows)
-            stale = masked.new_ids[masked.new_ids < head.classes]  # a new id's class in the table is not its row
-            logits = logits.index_fill(1, stale, -torch.inf)
+            ids = torch.arange(logits.shape[1], device=logits.device)
+            stale = (ids < head.classes) & torch.isin(ids, masked.new_ids)  # an old class of a new id is not its row
+            logits = logits.masked_fill(stale, -torch.inf)
             new = head.classes - 1 - masked.labels if head.tied else torch.full_like(masked.labels, NOT_SCORED)
             labels = torch.where(masked.labels < 0, new, masked.labels)
             scored = labels != NOT_SCORED
