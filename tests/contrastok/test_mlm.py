@@ -105,18 +105,26 @@ def test_the_loss_is_the_stock_models_over_masked_places(make_mlm: Make, family:
     assert float(found.accuracy) == pytest.approx(accuracy)
 
 
+@torch.no_grad()
+def mean_loss(loop: Loop) -> float:
+    """Over all batches of the run, so over many ways to mask the same sentences."""
+    return float(
+        np.mean([float(loop.loss(batch).total) for step in range(len(loop.feed)) for batch in loop.feed[step]])
+    )
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_trains_rows_only_and_learns(make_mlm: Make, family: str, tied: bool) -> None:
-    loop = make_loop(make_mlm(family, tied, epochs=15, learning_rate=0.03, batch_size=12))
+    loop = make_loop(make_mlm(family, tied, epochs=40, learning_rate=0.03, batch_size=12))
     assert not list(loop.objective.parameters())
-    before, batch = frozen_bits(loop), first_batch(loop)
+    before = frozen_bits(loop)
     assert isinstance(loop.objective, MaskedLm)
     head = loop.objective._head[0]
     kept = {name: tensor.clone() for name, tensor in head._full.state_dict().items()}
-    first = float(loop.loss(batch).total.detach())
+    first = mean_loss(loop)
     curve = loop.run()
-    assert curve[-1].move > 0 and float(loop.loss(batch).total.detach()) < first
+    assert curve[-1].move > 0 and mean_loss(loop) < 0.995 * first
     assert frozen_bits(loop) == before
     assert all(torch.equal(kept[name], tensor) for name, tensor in head._full.state_dict().items())
 
