@@ -255,3 +255,14 @@ def test_a_tokenizer_without_a_mask_is_refused(tokenizers_by_family: dict[str, A
     bare.mask_token = None
     with pytest.raises(ConfigError, match="needs a tokenizer with a mask token"):
         Masker.of(bare)
+
+
+@pytest.mark.parametrize("options", [{"trainable": "full"}, {"two_stage": True}, {"trainable": "row_lora"}])
+def test_it_goes_with_other_ways_of_training(make_mlm: Make, options: dict[str, Any]) -> None:
+    config = make_mlm(epochs=2, learning_rate=None, **options)
+    dry = train(replace(config, dry_run=True))
+    assert config.out is not None and not config.out.exists()
+    summary = train(config)
+    assert dry["steps"] == summary["steps"] and np.isfinite(summary["last"]["loss"])
+    checkpoint = load_checkpoint(config.out)
+    assert not np.array_equal(checkpoint.rows, checkpoint.initial_rows)
