@@ -123,6 +123,12 @@ def given_up_sentence(given_up: Mapping[str, Any]) -> str:
             f"{moved:,} of {given_up['old_rows']:,} old rows moved, by {given_up['median_move']:.2%} of their length "
             f"in the median and {given_up['largest_move']:.2%} at most"
         )
+    if moved := given_up.get("layers_moved"):
+        parts.append(
+            f"LoRA moved {moved:,} of {given_up['layers']:,} linear maps of the body, by "
+            f"{given_up['median_layer_move']:.2%} of their norm in the median and {given_up['largest_layer_move']:.2%} "
+            "at most"
+        )
     return "; ".join(parts) or "weights were trained, and none of them moved"
 
 

@@ -146,7 +146,7 @@ class TrainConfig(VocabularyOptions, Common):
     distill_layer: int = -1
     """Layer whose states --objective token_distill compares: -1 the last one, 0 the embeddings."""
     rank: int = 8
-    """Directions of --trainable row_lora and full_lora, units of adapter."""
+    """Directions of --trainable row_lora and full_lora and of --two-stage, units of adapter."""
     mix: Literal["softmax", "free"] = "softmax"
     """Coefficients of --trainable mixing: shares of a convex mixture, or any."""
     mix_rows: int = 32
@@ -155,6 +155,8 @@ class TrainConfig(VocabularyOptions, Common):
     """Train through so many first layers of the body, with a linear map to the full model's output; 0: all layers."""
     reset_every: int = 0
     """Steps after which rows and optimiser start again; the run nearest to the frozen model is kept. 0: never."""
+    two_stage: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Then train LoRA of --rank on the body, and the rows with it, for half as many epochs: old texts move."""
     epochs: int = 3
     """Passes over the pairs."""
     batch_size: int = 32
@@ -238,6 +240,18 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--trainable {self.trainable} is none: {did_you_mean(self.trainable, TRAINABLES)}")
         elif self.precision != "fp32" and TRAINABLES[self.trainable].needs_fp32:
             found.append(f"--trainable {self.trainable} needs --precision fp32: it trains copies of the frozen weights")
+        if self.layers and self.objective in OBJECTIVES and OBJECTIVES[self.objective].masked:
+            found.append(f"--objective {self.objective} has a head for the last layer alone: leave out --layers")
+        if self.two_stage:
+            found += [
+                f"--two-stage {why}"
+                for wrong, why in (
+                    (self.precision != "fp32", "needs --precision fp32: it trains the body"),
+                    (self.layers, "trains the whole body: leave out --layers"),
+                    (self.compile, "changes the layers that --compile has compiled: leave one of them out"),
+                )
+                if wrong
+            ]
         for name, low in (("rank", 1), ("mix_rows", 2), ("layers", 0), ("reset_every", 0)):
             if getattr(self, name) < low:
                 found.append(f"--{flag(name)} must be at least {low}, not {getattr(self, name)}")

@@ -135,7 +135,7 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
         raise InputError(
             "these rows were trained together with old weights, which are not in the file",
             where=config.rows,
-            hint="use the whole checkpoint folder, or train with another --trainable",
+            hint="use the whole checkpoint folder, or train again with --trainable rows and without --two-stage",
         )
     model = load_model(config.model)
     plan = VocabularyPlan(

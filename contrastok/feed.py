@@ -14,6 +14,7 @@ from contrastok.bank import collate
 from contrastok.batches import Anchor, TrainingSet, steps
 from contrastok.config import TrainConfig
 from contrastok.kernels.plan import RowPlan
+from contrastok.masking import Masker
 from contrastok.objectives.registry import OBJECTIVES
 
 if TYPE_CHECKING:
@@ -69,6 +70,32 @@ class Aligned:
         return Aligned(*(getattr(self, f.name).pin_memory() for f in fields(self)))
 
 
+@dataclass(frozen=True)
+class Masked:
+    """The anchors of a batch with some of their tokens hidden.
+
+    Attributes:
+        inputs: what is read, `[A, T]`.
+        places: M places in the flattened anchors that are to be predicted, int64 `[M]`.
+        labels: the id of an old token that stood there, or -1 - n for a new one, which is the n-th of the batch's rows;
+            int64 `[M]`.
+        new_ids: the ids of all new tokens, int64 `[m]`.
+    """
+
+    inputs: Inputs
+    places: torch.Tensor
+    labels: torch.Tensor
+    new_ids: torch.Tensor
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Masked:
+        """The same on a device."""
+        return Masked(*(getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)))
+
+    def pin_memory(self) -> Masked:
+        """The same in pinned memory."""
+        return Masked(*(getattr(self, f.name).pin_memory() for f in fields(self)))
+
+
 def _no_places() -> torch.Tensor:
     return torch.zeros(0, dtype=torch.long)
 
@@ -90,6 +117,7 @@ class Batch:
         hard_query, hard: for each hard negative its anchor and its column, int64 `[H]`.
         aligned: the anchors' original tokens, where the objective asks for them.
         draw: seed of what is drawn for this batch, int64 scalar.
+        masked: the anchors with some tokens hidden, where the objective asks for them.
     """
 
     anchors: Inputs
@@ -105,6 +133,7 @@ class Batch:
     hard: torch.Tensor = field(default_factory=_no_places)
     aligned: Aligned | None = None
     draw: torch.Tensor = field(default_factory=lambda: torch.tensor(0))
+    masked: Masked | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device; copies from pinned memory do not wait."""
@@ -143,6 +172,9 @@ class Feed(Dataset[list[Batch]]):
         self.slots = slots.cpu()
         self.rows = int(self.slots.max()) + 1
         self.objective = OBJECTIVES[config.objective]
+        terms = len(data.updates)  # rows behind these are old ones
+        self.new_ids = ((self.slots >= 0) & (self.slots < terms)).nonzero().squeeze(1)
+        self.masker = Masker.of(tokenizer, self.new_ids.tolist()) if self.objective.masked else None
         lengths = [len(anchor.ids) for anchor in data.anchors]
         self.plan = list(steps(lengths, config.batch_size, config.epochs, config.gradient_accumulation, config.seed))
 
@@ -192,7 +224,21 @@ class Feed(Dataset[list[Batch]]):
             hard=torch.from_numpy(place[[n for anchor in anchors for n in anchor.negatives]]).long(),
             aligned=self._aligned(anchors) if self.objective.aligned else None,
             draw=torch.tensor(int(np.random.default_rng([self.config.seed, *seed]).integers(2**62))),
+            masked=self._masked(anchors, rows, self.masker, seed) if self.masker else None,
         )
+
+    def _masked(self, anchors: list[Anchor], rows: list[int], masker: Masker, seed: tuple[int, int]) -> Masked:
+        width, left = max(len(anchor.ids) for anchor in anchors), self.tokenizer.padding_side == "left"
+        new = set(self.new_ids.tolist())
+        read, places, labels = [], [], []
+        for i, anchor in enumerate(anchors):
+            ids, chosen = masker(anchor.ids, np.random.default_rng([self.config.seed, *seed, i]))
+            shift = width - len(ids) if left else 0
+            read.append(ids)
+            places += [i * width + shift + place for place in chosen]
+            told = [anchor.ids[place] for place in chosen]
+            labels += [-1 - rows.index(int(self.slots[token])) if token in new else token for token in told]
+        return Masked(self.inputs(read), torch.tensor(places), torch.tensor(labels), self.new_ids)
 
     def _aligned(self, anchors: list[Anchor]) -> Aligned:
         originals = self.inputs([anchor.original for anchor in anchors])

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from sentence_transformers import SentenceTransformer
 
+    from contrastok.second_stage import BodyLora
+
 RATE, GUIDED_RATE = 0.06, 0.02
 """Default learning rate, in per-coordinate standard deviations of the table: what matters is how far rows move. Rows
 that start at the mean of their pieces have far to go; rows that were predicted and placed have not."""
@@ -88,7 +90,7 @@ def default_rate(table: torch.Tensor, guided: bool) -> float:
 
 
 class Loop:
-    """Train the rows of an overlay.
+    """Train the rows of an overlay, and in a second stage adapters of the body with them.
 
     Nothing in a step waits for the device: batches come ready from the feed, and figures are read when progress is
     saved.
@@ -104,6 +106,7 @@ class Loop:
         console: progress bar.
         guide: the prior over the rows, if there is one.
         head: where the body is cut, from its outputs to the full model's.
+        adapters: where the body is trained too, what moves it.
 
     Raises:
         ContrastokError: the objective cannot work with this model, or there is nothing to compare restarts by.
@@ -121,6 +124,7 @@ class Loop:
         console: Console,
         guide: Guide | None = None,
         head: Head | None = None,
+        adapters: BodyLora | None = None,
     ) -> None:
         held: list[Anchor] = []
         if config.reset_every:
@@ -132,12 +136,15 @@ class Loop:
         self.guide = guide if config.word_weight else None
         self.feed = Feed(data, tokenizer, overlay.slots, config, self.guide.inputs if self.guide else ())
         self.watch = Stopwatch(config.profile, self.device)
-        self.student = Student(model, overlay, data.keys.to(self.device), self.watch, head)
+        self.student = Student(model, overlay, data.keys.to(self.device), self.watch, head, adapters)
         self.objective = OBJECTIVES[config.objective].build(self.student, config)
         self.trained = [p for p in overlay.parameters() if p.requires_grad]
         own = TRAINABLES[config.trainable].rate
         self.rate = config.learning_rate or own or default_rate(overlay.weight, guide is not None)
         groups: list[dict[str, Any]] = [{"params": self.trained, "lr": self.rate}]
+        if adapters is not None:
+            groups.append({"params": adapters.parameters(), "lr": adapters.rate})
+            self.trained = [*self.trained, *adapters.parameters()]
         if extra := list(self.objective.parameters()):
             groups.append({"params": extra, "lr": TEMPERATURE_RATE})
         self.rates: list[float] = [group["lr"] for group in groups]
@@ -162,7 +169,8 @@ class Loop:
         self.model.eval()  # dropout would only add noise to targets that are fixed
         batches = iter(self.feed.loader(start, self.device))
         with self.console.progress() as progress, self.watch.inside("embedding", self.overlay):
-            task = progress.add_task("Training rows", total=len(self.feed), completed=start, note="")
+            what = "Training rows" if self.student.adapters is None else "Training rows and body"
+            task = progress.add_task(what, total=len(self.feed), completed=start, note="")
             for step in range(start, len(self.feed)):
                 with self.watch("batches"):
                     batch = next(batches)

@@ -54,7 +54,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     alone = (Path(name).expanduser() / "tokenizer.json").is_file()
-    path = str(Path(name).expanduser()) if alone else _transformer_folder(resolve(name))
+    path = str(Path(name).expanduser()) if alone else transformer_folder(name)
     with _load_errors(name):
         tokenizer = AutoTokenizer.from_pretrained(path)
     return require_fast(tokenizer, name)
@@ -78,13 +78,18 @@ def require_fast(tokenizer: Any, name: str) -> PreTrainedTokenizerFast:
 def load_model(name: str, device: str = "cpu") -> SentenceTransformer:
     """A model as a SentenceTransformer (mean pooling where the folder has none), frozen and in eval mode.
 
+    A folder may lack weights of its architecture (a masked-LM checkpoint has no pooler). They are drawn from a seed, so
+    that the model is the same, hash and all, whenever it is loaded.
+
     Raises:
         ModelError: it cannot be loaded, or has no fast tokenizer.
     """
+    import torch
     from sentence_transformers import SentenceTransformer
 
     path = resolve(name)
-    with _load_errors(name):
+    with _load_errors(name), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         model = SentenceTransformer(path, device=device)
     require_fast(model.tokenizer, name)
     return model.eval().requires_grad_(False)
@@ -109,8 +114,13 @@ class _load_errors:
             ) from error
 
 
-def _transformer_folder(path: str) -> str:
-    """Where the transformer and its tokenizer lie inside a SentenceTransformer folder."""
+def transformer_folder(name: str) -> str:
+    """Where the transformer and its tokenizer lie: inside a SentenceTransformer folder, or what `resolve` finds.
+
+    Raises:
+        ModelError: see `resolve`.
+    """
+    path = resolve(name)
     modules = Path(path) / "modules.json"
     if not modules.is_file():
         return path

@@ -59,7 +59,7 @@ def layer_list(body: nn.Module) -> tuple[nn.Module, str]:
         for name, child in module.named_children():
             if isinstance(child, nn.ModuleList) and len(child) == count:
                 return module, name
-    raise ModelError("its layers were not found, so --layers cannot leave any out", where=type(body).__name__)
+    raise ModelError("its layers were not found", where=type(body).__name__, hint="leave out --layers and --two-stage")
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ from contrastok.stopwatch import Stopwatch
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from contrastok.second_stage import BodyLora
+
 
 class Student:
     """A model with trainable rows, and the frozen keys that it is held against.
@@ -29,6 +31,7 @@ class Student:
         keys: the bank, float32 `[K, d]`, norm 1.
         watch: takes the time of the parts of a step.
         head: from the outputs of a shallow model to the full one's.
+        adapters: what moves the body, if anything does.
     """
 
     def __init__(
@@ -38,9 +41,10 @@ class Student:
         keys: torch.Tensor,
         watch: Stopwatch,
         head: Head | None = None,
+        adapters: BodyLora | None = None,
     ) -> None:
         self.model, self.overlay, self.keys, self.watch, self.head = model, overlay, keys, watch, head
-        self.device = keys.device
+        self.adapters, self.device = adapters, keys.device
 
     @property
     def depth(self) -> int:
@@ -69,10 +73,17 @@ class Student:
         hidden: tuple[torch.Tensor, ...] = found.hidden_states
         return hidden
 
+    def last_state(self, inputs: Inputs) -> torch.Tensor:
+        """What the body hands to a head: its last hidden state, `[A, T, d]`."""
+        with self.watch("body forward"), self.overlay.planned(inputs.plan):
+            found = transformer(self.model)(**inputs.features, return_dict=True)
+        state: torch.Tensor = found.last_hidden_state
+        return state
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """Inside, the model is the base model: old rows stand where they stood."""
-        with self.overlay.bypassed():
+        """Inside, the model is the base model: old rows stand where they stood, and nothing moves the body."""
+        with self.overlay.bypassed(), self.adapters.disabled() if self.adapters else contextlib.nullcontext():
             yield
 
     @contextlib.contextmanager

@@ -35,6 +35,7 @@ from contrastok.objectives import OBJECTIVES
 from contrastok.objectives.contrast import Contrast
 from contrastok.objectives.one_token import random_contexts
 from contrastok.pairs import PairTable, read_pairs
+from contrastok.second_stage import linear_layers, second_epochs, second_stage
 from contrastok.shallow import aligned_head, cut
 from contrastok.starting import PLAIN, PREDICTOR, choose_init, start_rows
 from contrastok.state import RunState
@@ -80,10 +81,15 @@ def train(config: TrainConfig) -> dict[str, Any]:
     evidence = read_evidence(config.pairs)
     choose_init(config.init, evidence)  # what is wrong with it is told before anything is encoded
     model = load_model(config.model)
+    OBJECTIVES[config.objective].build.check(model, config)
+    if config.two_stage:
+        linear_layers(model)
     words = extend_and_check(model, terms, pairs, config)
     console.print(plan_table(words, pairs, tokens=config.dry_run))
     if TRAINABLES[config.trainable].moves_old:
         console.print(f"[yellow]note:[/] --trainable {config.trainable} moves old rows: nothing stays bit for bit")
+    if config.two_stage:
+        console.print("[yellow]note:[/] --two-stage moves the body: no text keeps the base model's embedding")
     if config.dry_run:
         summary = {"dry_run": True, **counts(words, pairs), **_estimate(model, words, pairs, evidence, config)}
         console.print(
@@ -162,14 +168,19 @@ def _train_rows(
     on_gpu = accelerator.device.type == "cuda"
     with cut(model, config.layers), masks_ready(model, words.extended) if on_gpu else contextlib.nullcontext():
         loop = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide, head)
-        curve = loop.run()
-    rows, notes = overlay.rows.detach()[: len(start.placed)].cpu().clone(), _notes(loop)
-    given_up = None
-    if way.moves_old:
-        given_up = write_old_rows(model, overlay, len(rows))
+        curve, profile, notes, lora = loop.run(), loop.watch.milliseconds(), _notes(loop), None
+        if config.two_stage:
+            first = len(curve)
+            loop, lora, more = second_stage(loop, RunState(state.folder / "second", key))
+            notes |= _notes(loop) | {"second_stage": {"after_step": first, "steps": len(more)}}
+            curve += more
+    rows = overlay.rows.detach()[: len(start.placed)].cpu().clone()
+    given_up: dict[str, Any] = write_old_rows(model, overlay, len(rows)) if way.moves_old else {}
+    if given_up or lora is not None:
         detach(model)
+        given_up |= lora.merge() if lora is not None else {}
         given_up["sha256"] = frozen_hash(model, list(words.plan.ids), facts["table_rows"])[0]
-    return TrainedRows(rows, start, data, curve, state, loop.watch.milliseconds(), notes, given_up)
+    return TrainedRows(rows, start, data, curve, state, profile, notes, given_up or None)
 
 
 def _notes(loop: Loop) -> dict[str, Any]:
@@ -225,7 +236,7 @@ def _estimate(
     per_key = (time.perf_counter() - start) / len(data.keys)
     rows = initial_rows(PLAIN, init_context(model, words.plan))
     overlay = TRAINABLES[config.trainable].lay(_held_in(model, config), words.plan, rows, config)
-    trial = dataclasses.replace(config, epochs=1, reset_every=0)
+    trial = dataclasses.replace(config, epochs=1, reset_every=0, two_stage=False)
     start = time.perf_counter()
     with cut(model, config.layers):  # without a head: it takes no time
         Loop(model, overlay, data, words.extended, trial, accelerator, None, Console(quiet=True)).run()
@@ -234,7 +245,8 @@ def _estimate(
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     bank = keys * data.keys.shape[1] * 4
     activations = config.batch_size * max(len(a.ids) for a in data.anchors) * table.shape[1] * 4 * 40
-    steps = config.epochs * -(-len(wanted) // (config.batch_size * config.gradient_accumulation))
+    epochs = config.epochs + second_epochs(config)
+    steps = epochs * -(-len(wanted) // (config.batch_size * config.gradient_accumulation))
     known, fitting, fit_memory = 0, 0.0, 0.0
     if choose_init(config.init, evidence) == PREDICTOR:
         told = [word for word in evidence or () if word.known]
@@ -246,7 +258,7 @@ def _estimate(
         "anchors": len(wanted),
         "keys": keys,
         "known_texts": known,
-        "seconds": round(per_key * (keys + known) + fitting + per_anchor * len(wanted) * config.epochs, 1),
+        "seconds": round(per_key * (keys + known) + fitting + per_anchor * len(wanted) * epochs, 1),
         "memory_mb": round((2 * weights + bank + max(activations, fit_memory)) / 2**20),
     }
 

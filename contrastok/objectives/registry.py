@@ -11,6 +11,8 @@ from torch import nn
 from contrastok.losses import LossTerms
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from contrastok.config import TrainConfig
     from contrastok.feed import Batch
     from contrastok.student import Student
@@ -37,6 +39,14 @@ class Loss(nn.Module):
         """The model that is trained."""
         return self._student[0]
 
+    @classmethod
+    def check(cls, model: SentenceTransformer, config: TrainConfig) -> None:
+        """Refuse a base model that this loss can never work with, before anything is encoded; here none.
+
+        Raises:
+            ContrastokError: it cannot work with this model.
+        """
+
     def forward(self, batch: Batch) -> LossTerms:
         """The loss of a batch."""
         raise NotImplementedError
@@ -55,6 +65,7 @@ class Objective:
         aligned: whether batches hold the anchors' original tokens, aligned with the new ones.
         ranks: whether its accuracy means something.
         random_contexts: whether anchors are random contexts of the terms and not the pairs'.
+        masked: whether batches hold the anchors with some tokens masked.
     """
 
     name: str
@@ -65,6 +76,7 @@ class Objective:
     aligned: bool = False
     ranks: bool = True
     random_contexts: bool = False
+    masked: bool = False
 
 
 OBJECTIVES: dict[str, Objective] = {}
@@ -80,12 +92,13 @@ def objective(
     aligned: bool = False,
     ranks: bool = True,
     random_contexts: bool = False,
+    masked: bool = False,
 ) -> Callable[[L], L]:
     """Register a class as the objective `name`; the first line of its docstring describes it."""
 
     def register(build: L) -> L:
         summary = (build.__doc__ or "").strip().splitlines()[0]
-        OBJECTIVES[name] = Objective(name, summary, source, build, own_keys, aligned, ranks, random_contexts)
+        OBJECTIVES[name] = Objective(name, summary, source, build, own_keys, aligned, ranks, random_contexts, masked)
         return build
 
     return register
