@@ -231,7 +231,8 @@ def test_aligned_tokens_cover_the_same_text(tokenizers_by_family: dict[str, Any]
     for base in tokenizers_by_family.values():
         extended = extend_tokenizer(base, plan_vocabulary(base, ["zorblaxin", "brimwax"]))
         _, pairs = align(text, extended, base, 64)
-        new, old = (found(text, return_offsets_mapping=True)["offset_mapping"] for found in (extended, base))
+        cut = {"truncation": True, "max_length": 64, "return_offsets_mapping": True}
+        new, old = (found(text, **cut)["offset_mapping"] for found in (extended, base))
         assert [a for a, _ in pairs] == sorted({a for a, _ in pairs})
         assert all(new[a][1] == old[b][1] for a, b in pairs)
 
@@ -283,9 +284,13 @@ def test_one_token_learns_from_random_contexts(make_config: Make, family: str) -
     config = make_config(family, objective="one_token", epochs=2, batch_size=24, learning_rate=0.05, word_weight=0.0)
     summary = train(config)
     assert summary["frozen"]["sha256_before"] == summary["frozen"]["sha256_after"] and config.out
-    assert summary["last"]["loss"] < summary["first"]["loss"]
     checkpoint = load_checkpoint(config.out)
     assert [token["evidence"]["anchors"] for token in checkpoint.manifest["tokens"]] == [CONTEXTS] * 3
+    loop = make_loop(config)
+    batch = first_batch(loop)  # contexts differ from batch to batch by more than a few steps gain: one is looked at twice
+    before = loop.loss(batch).total.item()
+    loop.run()
+    assert loop.loss(batch).total.item() < before
 
 
 def test_random_contexts_hold_the_term_once_and_depend_on_the_seed_alone() -> None:
