@@ -287,7 +287,9 @@ def test_one_token_learns_from_random_contexts(make_config: Make, family: str) -
     checkpoint = load_checkpoint(config.out)
     assert [token["evidence"]["anchors"] for token in checkpoint.manifest["tokens"]] == [CONTEXTS] * 3
     loop = make_loop(config)
-    batch = first_batch(loop)  # contexts differ from batch to batch by more than a few steps gain: one is looked at twice
+    batch = first_batch(
+        loop
+    )  # contexts differ from batch to batch by more than a few steps gain: one is looked at twice
     before = loop.loss(batch).total.item()
     loop.run()
     assert loop.loss(batch).total.item() < before
