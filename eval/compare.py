@@ -70,12 +70,12 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         lesson = _lesson(config, work, console)
         lines = [_line(method, config, lesson, work, console) for method in methods]
     summary = {**facts, "lines": lines}
-    with atomic_file(config.out / MARKER) as partial:
-        partial.write_text(to_json(summary), encoding="utf-8")
     with atomic_file(config.out / "compare.md") as partial:
         partial.write_text(to_markdown(lines), encoding="utf-8")
     with atomic_file(config.out / "compare.png") as partial:
         partial.write_bytes(compare_chart(lines))
+    with atomic_file(config.out / MARKER) as partial:  # last: a folder whose marker has lines is complete
+        partial.write_text(to_json(summary), encoding="utf-8")
     shutil.rmtree(work)
     console.print(compare_table(lines), f"[bold]{escape(str(config.out))}[/]")
     emit_json(summary, config.json)
@@ -103,8 +103,7 @@ def _claim(config: CompareConfig, facts: Mapping[str, Any]) -> None:
     """Take the folder: a new one, or that of a run of the same options that was stopped."""
     assert config.out is not None
     told = config.out / MARKER
-    begun = told.is_file() and "lines" not in (found := json.loads(told.read_text(encoding="utf-8")))
-    if begun and found == json.loads(to_json(dict(facts))):
+    if told.is_file() and told.read_text(encoding="utf-8", errors="replace") == to_json(dict(facts)):
         return
     inputs = [*config.terms, *config.glossary, *(Path(p) for p in (*config.corpus, config.model) if Path(p).exists())]
     check_output(config.out, config.overwrite, marker=MARKER, inputs=inputs, json=config.json)
