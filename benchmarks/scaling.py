@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from benchmarks.harness import Measured, Steps, machine, take_turns, write_json
 from benchmarks.markdown import table
 from benchmarks.step_data import widen
-from benchmarks.train_step import clocked
+from benchmarks.step_methods import clocked
 from contrastok.batches import Anchor, TrainingSet
 from contrastok.config import TrainConfig
 from contrastok.console import Console

@@ -8,15 +8,8 @@ import torch
 
 from benchmarks.harness import Measured
 from benchmarks.step_data import Lesson, clean, widen
-from benchmarks.train_step import (
-    METHODS,
-    PARTS,
-    gradient_error,
-    preparing_steps,
-    stock_model,
-    with_gradient_mask,
-    with_preparation,
-)
+from benchmarks.step_methods import METHODS, PARTS, preparing_steps, stock_model, with_gradient_mask
+from benchmarks.train_step import gradient_error, with_preparation
 from contrastok.attach import merge
 from contrastok.export import init_context
 from contrastok.initializers import initial_rows
@@ -52,12 +45,16 @@ def lesson(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize("negatives", [0, 1])
-def test_the_gradient_of_the_rows_is_that_of_peft(lesson: Lesson, negatives: int) -> None:
+def test_the_gradient_of_the_rows_is_that_of_peft(
+    lesson: Lesson, negatives: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # to a random model many sentences are alike, and such keys are no negatives for us; PEFT's loss knows no mask
+    monkeypatch.setattr("contrastok.objectives.contrast.DUPLICATE", 2.0)
     assert gradient_error(lesson, negatives) < 1e-5
 
 
 def test_every_method_trains(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.train_step.compile_layers", lambda model: 0)  # needs a C++ compiler
+    monkeypatch.setattr("benchmarks.step_methods.compile_layers", lambda model: 0)  # needs a C++ compiler
     for name, build in {**METHODS, **PARTS, "preparation": preparing_steps}.items():
         seconds = build(lesson, 1)(1)
         assert len(seconds) == 1 and seconds[0] > 0, name
@@ -65,7 +62,9 @@ def test_every_method_trains(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_gradient_mask_leaves_old_rows_without_gradient(lesson: Lesson) -> None:
     model, parameter = stock_model(lesson, with_gradient_mask)
-    model(model.preprocess(["we bought zorblaxin"]))["sentence_embedding"].sum().backward()
+    model(model.preprocess(["we bought zorblaxin"]))["sentence_embedding"][
+        :, 0
+    ].sum().backward()  # a LayerNorm has no sum
     ids = list(lesson.plan(load_model(str(lesson.base)).tokenizer).ids)
     assert parameter.grad is not None
     moved = parameter.grad.abs().sum(1).nonzero().flatten().tolist()
