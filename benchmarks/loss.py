@@ -86,13 +86,15 @@ class Lookup(nn.Module):
 
 def batch_cached(task: Task) -> Steps:
     """sentence-transformers' own answer to large batches."""
+    from sentence_transformers import SentenceTransformer
     from sentence_transformers.losses import CachedMultipleNegativesRankingLoss
 
-    model: Any = Lookup(*task.tensors())
+    lookup = Lookup(*task.tensors())
+    model = SentenceTransformer(modules=[lookup], device=str(device()))
     loss = CachedMultipleNegativesRankingLoss(model, scale=1 / TEMPERATURE, mini_batch_size=min(1024, task.batch))
     places = torch.arange(2 * task.batch, device=device()).view(2, -1, 1)
     features = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in places]
-    return backward(lambda: loss([dict(f) for f in features], torch.zeros(0)), model.table)
+    return backward(lambda: loss([dict(f) for f in features], torch.zeros(0)), lookup.table)
 
 
 def bank_ours(task: Task) -> Steps:
