@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 
+settings.register_profile("contrastok", deadline=None)  # first calls import libraries, and machines are busy
+settings.load_profile("contrastok")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports triton, as transformers does

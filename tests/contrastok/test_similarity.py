@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
@@ -39,7 +39,6 @@ def projected(scores: np.ndarray) -> np.ndarray:
     return found
 
 
-@settings(deadline=None)
 @given(SCORES)
 def test_sparsemax_is_the_projection_onto_the_simplex(scores: list[float]) -> None:
     values = np.array(scores)
@@ -56,7 +55,6 @@ def test_sparsemax_agrees_with_an_optimiser() -> None:
     np.testing.assert_allclose(sparsemax(torch.from_numpy(scores)[None])[0].numpy(), solved, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(SCORES, st.floats(-5, 5))
 def test_sparsemax_ignores_a_shift_and_gives_weights(scores: list[float], shift: float) -> None:
     values = torch.tensor([scores], dtype=torch.float64)

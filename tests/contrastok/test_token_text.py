@@ -53,7 +53,7 @@ def test_a_piece_inside_a_word_is_its_own_split(any_tokenizer: Any) -> None:
     assert sum(same) > 0.95 * len(same)  # a few merges of a BPE are never reached
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(word=st.text("abcdefghijklmnoprst", min_size=1, max_size=12))
 def test_pieces_inside_a_word_spell_it_and_begin_none(tokenizers_by_family: dict[str, Any], word: str) -> None:
     for tokenizer in tokenizers_by_family.values():

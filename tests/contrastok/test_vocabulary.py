@@ -103,7 +103,7 @@ def fingerprints(tokenizers_by_family: dict[str, Any]) -> dict[str, str]:
 WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "M", "Zs")), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(words=st.lists(WORDS, min_size=1, max_size=5), text=st.text(max_size=60))
 def test_text_without_a_term_keeps_its_ids(
     tokenizers_by_family: dict[str, Any], fingerprints: dict[str, str], words: list[str], text: str

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from contrastok.errors import ConfigError, InputError
 from contrastok.word_vectors import MIN_COUNT, read_word_vectors, train_word_vectors
 
-ANY_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+ANY_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 # A word may hold spaces, but a part of it that reads as a number could not be told from the vector's.
 PARTS = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Z")), min_size=1, max_size=6)
 WORDS = st.lists(PARTS.filter(lambda part: not _number(part)), min_size=1, max_size=2).map(" ".join)

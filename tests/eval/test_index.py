@@ -12,7 +12,7 @@ def _vectors(n: int, d: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(n=st.integers(1, 60), d=st.integers(2, 20), k=st.integers(1, 12), seed=st.integers(0, 1000))
 def test_exact_search_equals_numpy(n: int, d: int, k: int, seed: int) -> None:
     rows, queries = _vectors(n, d, seed), _vectors(5, d, seed + 1)

@@ -16,7 +16,7 @@ def draw(n: int, length: int, seed: int, share: float) -> torch.Tensor:
     return torch.where(torch.rand(length, generator=generator) < share, rows, -1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(BATCHES)
 def test_a_plan_holds_every_position_of_every_row_once_and_in_order(batch: tuple[int, int, int, float]) -> None:
     slots = draw(*batch)

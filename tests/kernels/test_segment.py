@@ -65,7 +65,7 @@ def test_a_chunk_is_added_up_before_it_meets_another(device: torch.device, at: i
     assert torch.equal(ours.cpu(), torch.full((1, 16), expected))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-1, 4), max_size=120), st.integers(1, 5))
 def test_whole_numbers_add_up_exactly(slots: list[int], d: int) -> None:
     held = torch.tensor(slots, dtype=torch.int32)

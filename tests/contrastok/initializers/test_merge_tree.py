@@ -32,7 +32,7 @@ def test_two_pieces_give_their_mean(make_context: Context) -> None:
 
 
 @given(words=st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=7).map(tuple), min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_merges_are_those_of_byte_pair_encoding(words: list[tuple[int, ...]]) -> None:
     """Each merge joins a pair that no other pair outnumbers, and in the end every word is one symbol."""
     sequences = [[(i,) for i in word] for word in words]
