@@ -79,15 +79,15 @@ def calibrate(
         trials: how many settings to try; with 0 the built-in ones are taken untried.
         console: shows progress.
     """
-    judge, settings = _Judge(model, tokenizer, predictor), MapSettings()
-    tried: list[dict[str, Any]] = [judge.figures(judge.few.rows)]
+    judge, settings = Judge(model, tokenizer, predictor, WORDS), MapSettings()
+    tried: list[dict[str, Any]] = [judge(judge.few.rows).figures()]
     # The prior's own rows stand as they are where nothing tried is better.
     best, chosen = _score(tried[0]), replace(settings, steps=0) if trials else settings
     moves: list[dict[str, Any]] = [{}, *({name: value} for name, value in MOVES)]
     for move in console.track(moves[:trials], "Calibrating", total=min(trials, len(moves))):
         trial = replace(settings, **move)
         task = WordObjective(judge.few, predictor.bank, trial, judge.masked, model.device)
-        tried.append({**asdict(trial), **judge.figures(map_rows(model, tokenizer, task, QUIET).numpy())})
+        tried.append({**asdict(trial), **judge(map_rows(model, tokenizer, task, QUIET).numpy()).figures()})
         if _score(tried[-1]) > best:
             best, chosen, settings = _score(tried[-1]), trial, trial
     held = predictor.prior.held
@@ -134,25 +134,54 @@ def from_text(text: str) -> Calibration:
     return Calibration(MapSettings(**told["settings"]), confidence, tuple(told["tried"]), tuple(told["reliability"]))
 
 
-class _Judge:
-    """Recovery of the first held-out words, by row and by output."""
+@dataclass(frozen=True)
+class Recovery:
+    """Ranks of the words' own rows among all rows, and of their own outputs among those of all known words; `[n]`."""
 
-    def __init__(self, model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast, predictor: Predictor) -> None:
+    rows: np.ndarray
+    outputs: np.ndarray
+
+    def scores(self) -> np.ndarray:
+        """What is asked of each word: that it comes back by row and by output, `[n]`."""
+        found: np.ndarray = 1 / self.rows + 1 / self.outputs
+        return found
+
+    def figures(self) -> dict[str, float]:
+        """Recovery in figures."""
+        return {
+            "row_mrr": float(np.mean(1 / self.rows)),
+            "output_mrr": float(np.mean(1 / self.outputs)),
+            "hit@1": float(np.mean(self.rows <= 1)),
+            "hit@10": float(np.mean(self.rows <= 10)),
+            "median_rank": float(np.median(self.rows)),
+        }
+
+
+class Judge:
+    """Recovery of the first held-out words.
+
+    Args:
+        model: the frozen model, without an overlay.
+        tokenizer: before extension.
+        predictor: its held-out words are the test.
+        words: how many of them.
+
+    Attributes:
+        few: what the prior says of these words.
+        masked: for each its places in the bank, first its own.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast, predictor: Predictor, words: int
+    ) -> None:
         self.model, self.tokenizer, self.predictor = model, tokenizer, predictor
-        self.few = predictor.prior.held.take(slice(WORDS))
-        self.masked, self.gold = predictor.held_bank[:WORDS], predictor.gold[:WORDS]
+        self.few = predictor.prior.held.take(slice(words))
+        self.masked, self.gold = predictor.held_bank[:words], predictor.gold[:words]
 
-    def figures(self, rows: np.ndarray) -> dict[str, float]:
-        """Ranks of the gold rows and of the gold outputs, in figures."""
+    def __call__(self, rows: np.ndarray) -> Recovery:
+        """Look for the words from rows that were learned, `[n, d]`."""
         ranks = gold_ranks(rows, self.gold, self.predictor.table, self.predictor.prior.mean)
         outputs = outputs_of(self.model, self.tokenizer, torch.from_numpy(rows))
         scores = outputs @ self.predictor.bank.outputs.T
         own = scores[torch.arange(len(rows)), torch.tensor([places[0] for places in self.masked])]
-        output_ranks = (1 + (scores > own[:, None]).sum(1)).double()
-        return {
-            "row_mrr": float(np.mean(1 / ranks)),
-            "output_mrr": float((1 / output_ranks).mean()),
-            "hit@1": float(np.mean(ranks <= 1)),
-            "hit@10": float(np.mean(ranks <= 10)),
-            "median_rank": float(np.median(ranks)),
-        }
+        return Recovery(ranks, 1 + (scores > own[:, None]).sum(1).numpy())

@@ -130,11 +130,13 @@ class TrainConfig(VocabularyOptions, Common):
     init_hypernet: Path | None = None
     """Folder that train-hypernet wrote, for --init hypernet; without it one is trained and kept in the cache."""
     calibrate: int = 8
-    """Settings of the word stage tried on known words of this model, at most 11; 0 takes the built-in ones."""
+    """Settings of the word stage, and of the pair stage, tried on known words of this model, at most 11; 0 takes the
+    built-in ones."""
     evidence_sentences: int = 4
     """Sentences looked at for each known word; for a new term four times as many."""
-    word_weight: float = 4.0
-    """Weight of the rows' own loss beside the pairs: isolated token against the vocabulary, held by the prior."""
+    word_weight: float | None = None
+    """Weight of the rows' own loss beside the pairs: isolated token against the vocabulary, held by the prior. Default:
+    as known words choose, or 4."""
     objective: str = "anchored_pairs"
     """What training minimises; docs/methods.md explains each."""
     trainable: str = "rows"
@@ -164,14 +166,15 @@ class TrainConfig(VocabularyOptions, Common):
     gradient_accumulation: int = 1
     """Batches a step of the optimiser."""
     learning_rate: float | None = None
-    """Adam's step. Default: 0.02 x the per-coordinate standard deviation of the embedding table, 0.06 without a
-    predictor."""
-    temperature: float = 0.05
-    """InfoNCE temperature: cosines are divided by it."""
-    contrast_weight: float = 1.0
-    """Weight of InfoNCE."""
-    distill_weight: float = 5.0
-    """Weight of the anchor: 1 - cosine to the frozen model's embedding of the original tokens."""
+    """Adam's step. Default: as known words choose, or 0.02 x the per-coordinate standard deviation of the embedding
+    table; 0.06 without a predictor."""
+    temperature: float | None = None
+    """InfoNCE temperature: cosines are divided by it. Default: as known words choose, or 0.05."""
+    contrast_weight: float | None = None
+    """Weight of InfoNCE. Default: as known words choose, or 0.1; 1 without a predictor."""
+    distill_weight: float | None = None
+    """Weight of the anchor: 1 - cosine to the frozen model's embedding of the original tokens. Default: as known words
+    choose, or 5."""
     bank_size: int = 16384
     """Frozen keys that each anchor is contrasted against in a step (all of them when there are fewer)."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -199,18 +202,15 @@ class TrainConfig(VocabularyOptions, Common):
                 ("checkpoint_every", 1),
                 ("calibrate", 0),
                 ("evidence_sentences", 1),
-                ("word_weight", 0),
-                ("contrast_weight", 0),
-                ("distill_weight", 0),
             )
             if getattr(self, name) < low
         ]
         if self.calibrate > MOST_TRIALS:
             found.append(f"--calibrate must be at most {MOST_TRIALS}, not {self.calibrate}: there are no more settings")
         for name in ("contrast_weight", "distill_weight", "word_weight"):
-            if not math.isfinite(getattr(self, name)):
-                found.append(f"--{flag(name)} must be finite, not {getattr(self, name)}")
-        if not 1e-3 <= self.temperature <= 100:
+            if (weight := getattr(self, name)) is not None and not 0 <= weight < math.inf:
+                found.append(f"--{flag(name)} must be at least 0 and finite, not {weight}")
+        if self.temperature is not None and not 1e-3 <= self.temperature <= 100:
             found.append(f"--temperature must be between 0.001 and 100, not {self.temperature}")
         if self.learning_rate is not None and not 0 < self.learning_rate <= 10:
             found.append(f"--learning-rate must be above 0 and at most 10, not {self.learning_rate}")

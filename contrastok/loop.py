@@ -19,10 +19,11 @@ from contrastok.embedding import RowOverlay
 from contrastok.errors import ContrastokError, ModelError
 from contrastok.feed import Batch, Feed
 from contrastok.forgetting import Restarts, hold_out
+from contrastok.guide import Guide
 from contrastok.losses import LossTerms
 from contrastok.objectives import OBJECTIVES
+from contrastok.pair_settings import UNGUIDED, settle
 from contrastok.shallow import Head
-from contrastok.starting import Guide
 from contrastok.state import RunState
 from contrastok.stopwatch import Stopwatch
 from contrastok.student import Student
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from contrastok.second_stage import BodyLora
-
-RATE, GUIDED_RATE = 0.06, 0.02
-"""Default learning rate, in per-coordinate standard deviations of the table: what matters is how far rows move. Rows
-that start at the mean of their pieces have far to go; rows that were predicted and placed have not."""
 
 EPSILON = 1e-12
 """Adam's epsilon. InfoNCE gradients on rows are 1e-7..1e-6 an element, and the usual 1e-8 would swamp them."""
@@ -79,14 +76,6 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
     if accelerator.num_processes > 1:
         raise ModelError("training runs on one process", hint="start contrastok train without a launcher")
     return accelerator
-
-
-def default_rate(table: torch.Tensor, guided: bool) -> float:
-    """`RATE`, or with a predictor `GUIDED_RATE`, x the mean per-coordinate standard deviation of the table's rows.
-
-    A way of training whose parameters are no rows has a rate of its own, see `Trainable`.
-    """
-    return (GUIDED_RATE if guided else RATE) * float(table.float().std(dim=0).mean())
 
 
 class Loop:
@@ -133,14 +122,18 @@ class Loop:
         self.config, self.accelerator, self.state, self.console = config, accelerator, state, console
         self.device = accelerator.device
         self.initial = overlay.rows.detach()[: len(data.updates)].clone()
-        self.guide = guide if config.word_weight else None
+        self.settings = settle(guide.pairs if guide is not None else UNGUIDED, config)
+        self.guide = guide if self.settings.word_weight else None
         self.feed = Feed(data, tokenizer, overlay.slots, config, self.guide.inputs if self.guide else ())
         self.watch = Stopwatch(config.profile, self.device)
         self.student = Student(model, overlay, data.keys.to(self.device), self.watch, head, adapters)
-        self.objective = OBJECTIVES[config.objective].build(self.student, config)
+        self.objective = OBJECTIVES[config.objective].build(self.student, config, self.settings)
         self.trained = [p for p in overlay.parameters() if p.requires_grad]
         own = TRAINABLES[config.trainable].rate
-        self.rate = config.learning_rate or own or default_rate(overlay.weight, guide is not None)
+        # What matters is how far rows move, so the rate is in units of the table; ways whose parameters are no rows
+        # have a rate of their own.
+        unit = float(overlay.weight.float().std(dim=0).mean())
+        self.rate = config.learning_rate or own or self.settings.rate * unit
         groups: list[dict[str, Any]] = [{"params": self.trained, "lr": self.rate}]
         if adapters is not None:
             groups.append({"params": adapters.parameters(), "lr": adapters.rate})
@@ -203,7 +196,7 @@ class Loop:
                 batch = batch.to(self.device)
             loss = self.loss(batch)
             words = self.word_loss(batch)
-            total = loss.total + self.config.word_weight * words
+            total = loss.total + self.settings.word_weight * words
             with self.watch("backward"):
                 self.accelerator.backward(total * (self.config.gradient_accumulation / len(batches)))
             figures.append(torch.stack([total, loss.contrast, loss.distill, loss.accuracy, words]).detach())

@@ -174,23 +174,29 @@ def map_rows(
 
 
 @contextlib.contextmanager
-def isolated(
-    model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast, rows: torch.Tensor
-) -> Iterator[tuple[RowOverlay, dict[str, torch.Tensor]]]:
-    """The model with rows behind ids that its table does not have, and the input that holds each of them alone.
+def overlaid(model: SentenceTransformer, rows: torch.Tensor) -> Iterator[tuple[RowOverlay, int]]:
+    """The model with rows behind ids that its table does not have: the overlay, and the first of these ids.
 
     The model is as before when the context ends.
     """
     base, body = input_embedding(model), transformer(model)
     first = base.weight.shape[0]
     overlay = RowOverlay(base, rows, range(first, first + len(rows)), range(len(rows)))
-    frame = special_frame(tokenizer)
-    features = collate(tokenizer, [frame([first + k]) for k in range(len(rows))], model.device)
     body.set_input_embeddings(overlay)
     try:
-        yield overlay, features
+        yield overlay, first
     finally:
         body.set_input_embeddings(base)
+
+
+@contextlib.contextmanager
+def isolated(
+    model: SentenceTransformer, tokenizer: PreTrainedTokenizerFast, rows: torch.Tensor
+) -> Iterator[tuple[RowOverlay, dict[str, torch.Tensor]]]:
+    """`overlaid`, and the input that holds each of the rows alone."""
+    frame = special_frame(tokenizer)
+    with overlaid(model, rows) as (overlay, first):
+        yield overlay, collate(tokenizer, [frame([first + k]) for k in range(len(rows))], model.device)
 
 
 @torch.no_grad()

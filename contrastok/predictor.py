@@ -12,6 +12,7 @@ import numpy as np
 
 from contrastok.bank import FrozenEncoder
 from contrastok.evidence import WordEvidence
+from contrastok.features import WordInput
 from contrastok.fit import MIN_WORDS, Predicted
 from contrastok.map_rows import WordBank
 from contrastok.prior import Prior, learn_prior
@@ -33,6 +34,7 @@ class Predictor:
         gold: for each held-out word its row in the table, int64 `[h]`.
         held_bank: for each held-out word places in the bank, first its own and then those of its other spellings and
             synonyms, which are no negatives of it.
+        held_inputs: the texts of the held-out words, all that gen-pairs kept.
         synonyms: for each new term the places in the bank of its synonyms.
         key: hash of everything that it was learned from, the model aside.
     """
@@ -42,6 +44,7 @@ class Predictor:
     table: np.ndarray
     gold: np.ndarray
     held_bank: tuple[tuple[int, ...], ...]
+    held_inputs: tuple[WordInput, ...]
     synonyms: tuple[tuple[int, ...], ...]
     key: str
 
@@ -83,12 +86,15 @@ def make_predictor(
         return dataclasses.replace(prior, held_words=reading.kept[prior.held_words])
 
     prior = _unpack(encoder.kept(f"prior/{key}", lambda: _pack(learn())))
+    held = prior.held_words.tolist()
+    most = max(len(word.sentences) for word in words.known)
     return Predictor(
         prior,
         words.bank(prior),
         words.table,
-        np.array([words.hidden[at].id for at in prior.held_words.tolist()]),
-        tuple(words.same(at) for at in prior.held_words.tolist()),
+        np.array([words.hidden[at].id for at in held]),
+        tuple(words.same(at) for at in held),
+        tuple(words.known_inputs(held, most)),
         words.synonyms(),
         key,
     )

@@ -143,7 +143,7 @@ def second_stage(first: Loop, state: RunState) -> tuple[Loop, BodyLora, list[Cur
         reset_every=0,
         temperature=first.objective.temperature()
         if isinstance(first.objective, Contrast)
-        else first.config.temperature,
+        else first.settings.temperature,
     )
     lora = BodyLora(first.model, first.overlay, config.rank, config.seed)
     second = Loop(

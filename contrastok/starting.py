@@ -13,20 +13,22 @@ from rich.markup import escape
 
 from contrastok.bank import FrozenEncoder, special_frame
 from contrastok.calibrate import FORMAT, WORDS, Calibration, calibrate, from_text, to_text
-from contrastok.confidence import WITHIN, landing_signals
+from contrastok.calibrate_pairs import WORDS as PAIR_WORDS
+from contrastok.calibrate_pairs import can_calibrate, kept_pair_calibration
 from contrastok.config import TrainConfig
 from contrastok.console import Console
 from contrastok.errors import InputError, ModelError
 from contrastok.evidence import WordEvidence
 from contrastok.export import init_context
+from contrastok.guide import Guide
 from contrastok.initializers import InitOptions, initial_rows
-from contrastok.map_rows import MapSettings, WordObjective, map_rows
+from contrastok.map_rows import WordObjective, map_rows
 from contrastok.predictor import Predictor, enough_known, make_predictor
 from contrastok.prior import Prior, TooFewWordsError
 from contrastok.vocabulary import VocabularyPlan
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from accelerate import Accelerator
     from transformers import PreTrainedTokenizerFast
 
 PREDICTOR, PLAIN = "predictor", "charlen_mean"
@@ -34,40 +36,8 @@ PREDICTOR, PLAIN = "predictor", "charlen_mean"
 TRUSTED = 0.4
 """Recovery (MRR) of known words by prediction below which `--init auto` lets the pairs alone say where rows go: a prior
 that knows little, held on to, keeps rows from where the pairs would bring them."""
-SETTINGS = [field.name for field in dataclasses.fields(MapSettings)]
-
-
-@dataclass(frozen=True)
-class Guide:
-    """What a predictor gives training beside the first rows.
-
-    Attributes:
-        predictor: the prior over the rows.
-        calibration: settings and confidence.
-        objective: the loss of rows by their isolated tokens.
-        inputs: for each row the finished ids of its isolated token.
-    """
-
-    predictor: Predictor
-    calibration: Calibration
-    objective: WordObjective
-    inputs: tuple[tuple[int, ...], ...]
-
-    def confidence(self, rows: np.ndarray) -> np.ndarray:
-        """P(gold row within rank 10) of final rows, `[n]`."""
-        new, known = self.predictor.prior.new, self.predictor
-        signals = landing_signals(rows, known.table, known.prior.mean, new.agreement, new.scale)
-        return self.calibration.confidence(signals)
-
-    def about(self) -> dict[str, Any]:
-        """What the manifest says of it."""
-        return {
-            "fits": self.predictor.prior.story,
-            "settings": dataclasses.asdict(self.calibration.settings),
-            "calibration": list(self.calibration.tried),
-            "reliability": list(self.calibration.reliability),
-            "confidence_within": WITHIN,
-        }
+FIGURES = ("row_mrr", "output_mrr", "hit@1", "hit@10", "median_rank")
+"""What is said of settings that were tried, beside the settings."""
 
 
 @dataclass(frozen=True)
@@ -103,29 +73,30 @@ def choose_init(name: str, evidence: Sequence[WordEvidence] | None) -> str:
 
 
 def start_rows(
-    model: SentenceTransformer,
     plan: VocabularyPlan,
     extended: PreTrainedTokenizerFast,
     encoder: FrozenEncoder,
     evidence: Sequence[WordEvidence] | None,
     texts: Sequence[str],
     config: TrainConfig,
+    accelerator: Accelerator,
 ) -> Start:
     """Make the rows that training starts from.
 
     Args:
-        model: the frozen model, without an overlay.
         plan: the new tokens.
         extended: the tokenizer that has them.
-        encoder: the model on the tokenizer before.
+        encoder: the frozen model, without an overlay, on the tokenizer before.
         evidence: what gen-pairs found, if it is there.
         texts: the sentences of the pairs.
         config: the options.
+        accelerator: that training will use.
 
     Raises:
         InputError: see `choose_init` and `make_predictor`.
     """
-    init, console, tokenizer = choose_init(config.init, evidence), encoder.console, encoder.tokenizer
+    init, console = choose_init(config.init, evidence), encoder.console
+    model, tokenizer = encoder.model, encoder.tokenizer
     known = (text for word in evidence or () for text in word.sentences)
     context = dataclasses.replace(
         init_context(model, plan, config.seed),
@@ -165,6 +136,9 @@ def start_rows(
     frame = special_frame(tokenizer)
     inputs = tuple(tuple(frame([plan.ids_of(term)[0]])) for term in plan.terms)
     guide = Guide(predictor, calibration, objective, inputs)
+    if can_calibrate(config):
+        chosen = kept_pair_calibration(guide, encoder, accelerator, config)
+        guide = dataclasses.replace(guide, pairs=chosen.settings, pairs_tried=chosen.tried)
     _tell(guide, console)
     return Start(init, rows, map_rows(model, tokenizer, objective, console), guide)
 
@@ -201,14 +175,21 @@ def _tell(guide: Guide, console: Console) -> None:
             f"Predictor from {name} of {fit['known_words']:,} known words: recovery of {fit['held_out']:,} that it "
             f"never saw MRR {fit['mrr']:.3f} (ridge {fit['ridge']:g}{kernel})"
         )
-    first, *tried = guide.calibration.tried
-    chosen = guide.calibration.settings
-    if tried:
-        console.print(f"Word stage on {WORDS} of them:  rows MRR  outputs MRR  hit@10")
-        for name, trial in zip(["none", *map(_settings, tried)], (first, *tried), strict=True):
-            console.print(f"  {name:<52} {trial['row_mrr']:.3f}  {trial['output_mrr']:.3f}  {trial['hit@10']:.3f}")
+    chosen, pairs = guide.calibration.settings, guide.pairs
+    _tell_tried(f"Word stage on {WORDS} of them", guide.calibration.tried, console)
     console.print(f"Word stage: {_settings(dataclasses.asdict(chosen)) if chosen.steps else 'none'}")
+    _tell_tried(f"Pair stage on {PAIR_WORDS} of them", guide.pairs_tried, console)
+    console.print(f"Pair stage: {_settings(dataclasses.asdict(pairs))}")
+
+
+def _tell_tried(name: str, tried: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Say what settings brought back; the first line has none."""
+    if len(tried) > 1:
+        console.print(f"{name}:  rows MRR  outputs MRR  hit@10")
+    for trial in tried if len(tried) > 1 else ():
+        figures = f"{trial['row_mrr']:.3f}  {trial['output_mrr']:.3f}  {trial['hit@10']:.3f}"
+        console.print(f"  {_settings(trial) or 'none':<72} {figures}")
 
 
 def _settings(trial: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {trial[name]:g}" for name in SETTINGS)
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in trial.items() if name not in FIGURES)

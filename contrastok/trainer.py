@@ -147,7 +147,7 @@ def _train_rows(
     encoder = FrozenEncoder(model, model.tokenizer, console=console)
     data = _training_set(model, words, pairs, encoder, config)
     texts = [*pairs.anchor, *pairs.positive]
-    start = start_rows(model, words.plan, words.extended, encoder, evidence, texts, config)
+    start = start_rows(words.plan, words.extended, encoder, evidence, texts, config, accelerator)
     assert config.out is not None  # validate() saw to it
     key = run_key(
         version=__version__,
@@ -189,6 +189,7 @@ def _notes(loop: Loop) -> dict[str, Any]:
     notes: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in loop.trained),
         "effective_rank": round(effective_rank(rows - loop.initial), 2),
+        "settings": {**dataclasses.asdict(loop.settings), "learning_rate": loop.rate},
     }
     if loop.restarts is not None:
         notes["restarts"] = [dataclasses.asdict(run) for run in loop.restarts.done]

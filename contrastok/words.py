@@ -144,12 +144,21 @@ class Words:
             sentences: see `read`.
         """
         kept = teachers(self.known, self.terms)
-        told, hidden = [self.known[at] for at in kept], [self.hidden[at] for at in kept]
-        pieces = [word.pieces for word in hidden]
+        known = self.known_inputs(kept.tolist(), sentences)
         forms = [self.plan.ids_of(term) for term in self.plan.terms]
-        known = word_inputs(told, [word.ids for word in hidden], pieces, self._sizes(pieces), self.tokenizer, sentences)
         new = word_inputs(self.terms, forms, self.split, self._sizes(self.split), self.extended, 4 * sentences)
-        return Inputs(kept, np.array([word.id for word in hidden]), known, new)
+        return Inputs(kept, np.array([self.hidden[at].id for at in kept]), known, new)
+
+    def known_inputs(self, places: Sequence[int], sentences: int) -> list[WordInput]:
+        """Known words as ids, each without its own token.
+
+        Args:
+            places: which of them.
+            sentences: at most so many of each.
+        """
+        told, hidden = [self.known[at] for at in places], [self.hidden[at] for at in places]
+        pieces, own = [word.pieces for word in hidden], [word.ids for word in hidden]
+        return word_inputs(told, own, pieces, self._sizes(pieces), self.tokenizer, sentences)
 
     def bank(self, prior: Prior) -> WordBank:
         """The negatives of the word stage: all known words."""

@@ -144,6 +144,31 @@ class TokenReport:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A stage of training whose settings known words chose.
+
+    Attributes:
+        settings: as chosen; those of no step stand for no stage.
+        trials: settings tried, with their recovery; first the rows before the stage, with no settings. Empty where
+            known words were not asked.
+    """
+
+    settings: Mapping[str, float]
+    trials: tuple[Mapping[str, float], ...]
+
+    @property
+    def left_out(self) -> bool:
+        """Whether calibration kept the rows as they were: nothing tried beat them."""
+        return self.settings.get("steps") == 0
+
+    def chosen(self, trial: Mapping[str, float]) -> bool:
+        """Whether a trial is what the new tokens went through."""
+        if self.left_out:
+            return "steps" not in trial
+        return all(trial.get(name) == value for name, value in self.settings.items())
+
+
+@dataclass(frozen=True)
 class Relearned:
     """What training learned on words that the model has had all along, hidden from every fit and placed anew.
 
@@ -152,8 +177,7 @@ class Relearned:
         words: how many words were placed with the settings that were chosen.
         landed: share of them that landed.
         fits: for each set of sources, how its map was fitted, and the recovery that chose it.
-        settings: of the word stage, as chosen; those of no step stand for no word stage.
-        trials: settings tried, with their recovery; first the prediction before the word stage, with no settings.
+        word_stage, pair_stage: how the settings of both were found. Older checkpoints do not tell of the second.
         reliability: of those words in parts by confidence: mean confidence, share landed, number of words.
     """
 
@@ -161,20 +185,9 @@ class Relearned:
     words: int
     landed: float
     fits: Mapping[str, Mapping[str, float]]
-    settings: Mapping[str, float]
-    trials: tuple[Mapping[str, float], ...]
+    word_stage: Stage
+    pair_stage: Stage
     reliability: tuple[Mapping[str, float], ...]
-
-    @property
-    def word_stage(self) -> bool:
-        """Whether there was a word stage: calibration keeps the rows as predicted where nothing tried beats them."""
-        return bool(self.settings["steps"])
-
-    def chosen(self, trial: Mapping[str, float]) -> bool:
-        """Whether a trial is what placed the new tokens."""
-        if not self.word_stage:
-            return "steps" not in trial
-        return all(trial.get(name) == value for name, value in self.settings.items())
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from contrastok.eval.data import Relearned
+from contrastok.eval.data import Relearned, Stage
 from contrastok.prior import REQUIRED
 
 Prior = Mapping[str, Any]
@@ -23,8 +23,8 @@ def relearned(prior: Prior | None) -> Relearned | None:
         words=words,
         landed=sum(part["landed"] * part["words"] for part in parts) / max(words, 1),
         fits=prior["fits"],
-        settings=prior["settings"],
-        trials=tuple(prior["calibration"]),
+        word_stage=Stage(prior["settings"], tuple(prior["calibration"])),
+        pair_stage=Stage(prior.get("pair_settings", {}), tuple(prior.get("pair_calibration", ()))),
         reliability=tuple(parts),
     )
 

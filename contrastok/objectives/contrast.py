@@ -15,6 +15,7 @@ from contrastok.objectives.registry import Loss, objective
 if TYPE_CHECKING:
     from contrastok.config import TrainConfig
     from contrastok.feed import Batch
+    from contrastok.pair_settings import PairSettings
     from contrastok.student import Student
 
 DUPLICATE = 0.95
@@ -27,22 +28,22 @@ COLDEST, WARMEST = 0.01, 1.0
 class Contrast(Loss):
     """Common to the objectives that contrast; with `--learn-temperature` the temperature is a parameter of its own."""
 
-    def __init__(self, student: Student, config: TrainConfig) -> None:
-        super().__init__(student, config)
+    def __init__(self, student: Student, config: TrainConfig, settings: PairSettings) -> None:
+        super().__init__(student, config, settings)
         if config.learn_temperature:
-            self.log_temperature = nn.Parameter(torch.tensor(math.log(config.temperature), device=student.device))
+            self.log_temperature = nn.Parameter(torch.tensor(math.log(settings.temperature), device=student.device))
 
     def temperature(self) -> float:
         """The temperature of now."""
         if not self.config.learn_temperature:
-            return self.config.temperature
+            return self.settings.temperature
         return float(self.log_temperature.detach().exp().clamp(COLDEST, WARMEST))
 
     def scale(self) -> torch.Tensor | None:
         """Factor that makes logits at `--temperature` those at the learned one, which so gets a gradient."""
         if not self.config.learn_temperature:
             return None
-        return self.config.temperature / self.log_temperature.exp().clamp(COLDEST, WARMEST)
+        return self.settings.temperature / self.log_temperature.exp().clamp(COLDEST, WARMEST)
 
     def scaled(self, queries: torch.Tensor) -> torch.Tensor:
         """Queries whose logits at `--temperature` are those at the learned one."""
@@ -59,7 +60,10 @@ class Contrast(Loss):
         return self.student.keys.index_select(0, batch.own)
 
 
-@objective("anchored_pairs", source="SimCSE's InfoNCE (Gao et al. 2021, arXiv 2104.08821), held by self-distillation")
+@objective(
+    "anchored_pairs", source="SimCSE's InfoNCE (Gao et al. 2021, arXiv 2104.08821), held by self-distillation",
+    calibrated=True,
+)  # fmt: skip
 class AnchoredPairs(Contrast):
     """Sentence with the token against its pair's frozen key, held by the cosine to its original tokens."""
 
@@ -77,9 +81,9 @@ class AnchoredPairs(Contrast):
                 keys,
                 batch.targets,
                 batch.blocked | (own @ keys.T > DUPLICATE),
-                temperature=self.config.temperature,
-                contrast_weight=self.config.contrast_weight,
-                distill_weight=self.config.distill_weight if self.distill else 0.0,
+                temperature=self.settings.temperature,
+                contrast_weight=self.settings.contrast_weight,
+                distill_weight=self.settings.distill_weight if self.distill else 0.0,
                 scale=self.scale(),
             )
 
@@ -104,7 +108,7 @@ class CrossTokenisation(Contrast):
         with self.student.watch("loss"):
             keys, own = self.keys(batch), self.own(batch)
             mask = batch.blocked | (own @ keys.T > DUPLICATE)
-            losses, hits = info_nce(self.scaled(queries), keys, batch.own_columns, mask, self.config.temperature)
+            losses, hits = info_nce(self.scaled(queries), keys, batch.own_columns, mask, self.settings.temperature)
             return LossTerms.of(losses.mean(), contrast=losses.mean(), accuracy=hits.float().mean())
 
 
@@ -132,6 +136,6 @@ class SupervisedSimcse(Contrast):
                 torch.searchsorted(columns, batch.targets),
                 mask.index_select(0, batch.pair_query),
                 weights.index_select(0, batch.pair_query),
-                self.config.temperature,
+                self.settings.temperature,
             )
             return LossTerms.of(losses.mean(), contrast=losses.mean(), accuracy=hits.float().mean())

@@ -13,6 +13,7 @@ from contrastok.objectives.registry import Loss, objective
 if TYPE_CHECKING:
     from contrastok.config import TrainConfig
     from contrastok.feed import Batch
+    from contrastok.pair_settings import PairSettings
     from contrastok.student import Student
 
 
@@ -40,8 +41,8 @@ class TokenDistill(Loss):
         ConfigError: the model has no such layer.
     """
 
-    def __init__(self, student: Student, config: TrainConfig) -> None:
-        super().__init__(student, config)
+    def __init__(self, student: Student, config: TrainConfig, settings: PairSettings) -> None:
+        super().__init__(student, config, settings)
         depth, layer = student.depth, config.distill_layer
         if not -depth - 1 <= layer <= depth:
             raise ConfigError(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from contrastok.config import TrainConfig
     from contrastok.feed import Batch
+    from contrastok.pair_settings import PairSettings
     from contrastok.student import Student
 
 NOT_SCORED = -100
@@ -37,8 +38,8 @@ class MaskedLm(Loss):
         ModelError: the model comes without such a head.
     """
 
-    def __init__(self, student: Student, config: TrainConfig) -> None:
-        super().__init__(student, config)
+    def __init__(self, student: Student, config: TrainConfig, settings: PairSettings) -> None:
+        super().__init__(student, config, settings)
         self._head = [MlmHead(config.model).over(student.overlay.weight)]  # in a list: it is not trained
 
     @classmethod

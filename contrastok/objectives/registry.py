@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from contrastok.config import TrainConfig
     from contrastok.feed import Batch
+    from contrastok.pair_settings import PairSettings
     from contrastok.student import Student
 
 
@@ -24,14 +25,15 @@ class Loss(nn.Module):
     Args:
         student: the model that is trained, and the frozen keys.
         config: the options.
+        settings: temperature and weights.
 
     Raises:
         ContrastokError: it cannot work with this model.
     """
 
-    def __init__(self, student: Student, config: TrainConfig) -> None:
+    def __init__(self, student: Student, config: TrainConfig, settings: PairSettings) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.settings = config, settings
         self._student = [student]  # in a list: the model is no part of the loss
 
     @property
@@ -66,6 +68,7 @@ class Objective:
         ranks: whether its accuracy means something.
         random_contexts: whether anchors are random contexts of the terms and not the pairs'.
         masked: whether batches hold the anchors with some tokens masked.
+        calibrated: whether known words can choose its settings.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Objective:
     ranks: bool = True
     random_contexts: bool = False
     masked: bool = False
+    calibrated: bool = False
 
 
 OBJECTIVES: dict[str, Objective] = {}
@@ -93,12 +97,15 @@ def objective(
     ranks: bool = True,
     random_contexts: bool = False,
     masked: bool = False,
+    calibrated: bool = False,
 ) -> Callable[[L], L]:
     """Register a class as the objective `name`; the first line of its docstring describes it."""
 
     def register(build: L) -> L:
         summary = (build.__doc__ or "").strip().splitlines()[0]
-        OBJECTIVES[name] = Objective(name, summary, source, build, own_keys, aligned, ranks, random_contexts, masked)
+        OBJECTIVES[name] = Objective(
+            name, summary, source, build, own_keys, aligned, ranks, random_contexts, masked, calibrated
+        )
         return build
 
     return register

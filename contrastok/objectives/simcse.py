@@ -16,6 +16,7 @@ from contrastok.objectives.registry import objective
 if TYPE_CHECKING:
     from contrastok.config import TrainConfig
     from contrastok.feed import Batch
+    from contrastok.pair_settings import PairSettings
     from contrastok.student import Student
 
 
@@ -30,8 +31,8 @@ class Simcse(Contrast):
         ConfigError: the model has no dropout, so both passes would be the same.
     """
 
-    def __init__(self, student: Student, config: TrainConfig) -> None:
-        super().__init__(student, config)
+    def __init__(self, student: Student, config: TrainConfig, settings: PairSettings) -> None:
+        super().__init__(student, config, settings)
         if not any(isinstance(module, nn.Dropout) and module.p > 0 for module in student.model.modules()):
             raise ConfigError(
                 "--objective simcse needs a model with dropout, and this one has none",
@@ -45,5 +46,5 @@ class Simcse(Contrast):
             second = self.student.embed(batch.anchors)
         with self.student.watch("loss"):
             places = torch.arange(len(first), device=first.device)
-            losses, hits = info_nce(self.scaled(first), second, places, None, self.config.temperature)
+            losses, hits = info_nce(self.scaled(first), second, places, None, self.settings.temperature)
             return LossTerms.of(losses.mean(), contrast=losses.mean(), accuracy=hits.float().mean())

@@ -43,7 +43,7 @@ def predictor(model: Any) -> Predictor:
     precision = np.eye(32, dtype=np.float32)
     prior = Prior(predicted, predicted, held, precision, table.mean(0), {})
     bank = WordBank(outputs, torch.from_numpy(precision), float(table.std(0).mean()))
-    return Predictor(prior, bank, table, ids[held], tuple((int(at),) for at in held), (), "key")
+    return Predictor(prior, bank, table, ids[held], tuple((int(at),) for at in held), (), (), "key")
 
 
 Place = Callable[[Any, Any, WordObjective, Console], torch.Tensor]

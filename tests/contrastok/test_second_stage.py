@@ -216,7 +216,7 @@ def test_a_learned_temperature_is_handed_on(make_config: Make) -> None:
     loop = make_loop(make_config(learn_temperature=True, two_stage=True, epochs=12))
     loop.run()
     second, _, _ = second_stage(loop, RunState(Path("unused"), "key"))
-    assert loop.objective.temperature() != loop.config.temperature == 0.05
+    assert loop.objective.temperature() != loop.settings.temperature == 0.05
     assert second.config.temperature == loop.objective.temperature()
 
 

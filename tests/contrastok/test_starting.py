@@ -125,6 +125,9 @@ def test_a_run_with_the_predictor_tells_what_it_rests_on(make: Callable[..., Tra
         assert prior["settings"]["steps"] == 0
     else:
         assert {name: chosen[name] for name in prior["settings"]} == prior["settings"]
+    used = manifest["training"]["settings"]
+    assert prior["pair_settings"] == {name: value for name, value in used.items() if name != "learning_rate"}
+    assert len(prior["pair_calibration"]) == 3 and used["learning_rate"] > 0
     assert sum(part["words"] for part in prior["reliability"]) <= 20
     assert all(0 < token["confidence"] < 1 for token in manifest["tokens"])
     assert any(point["words"] > 0 for point in manifest["training"]["curve"])

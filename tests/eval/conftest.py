@@ -82,6 +82,28 @@ PRIOR: dict[str, Any] = {
             "median_rank": 1.5,
         },
     ],
+    "pair_settings": {
+        "rate": 0.02,
+        "temperature": 0.05,
+        "contrast_weight": 0.3,
+        "distill_weight": 5.0,
+        "word_weight": 4.0,
+    },
+    "pair_calibration": [
+        {"row_mrr": 0.62, "output_mrr": 0.61, "hit@1": 0.47, "hit@10": 0.86, "median_rank": 1.5},
+        {
+            "rate": 0.02,
+            "temperature": 0.05,
+            "contrast_weight": 0.3,
+            "distill_weight": 5.0,
+            "word_weight": 4.0,
+            "row_mrr": 0.63,
+            "output_mrr": 0.62,
+            "hit@1": 0.48,
+            "hit@10": 0.87,
+            "median_rank": 1.0,
+        },
+    ],
     "reliability": [
         {"confidence": 0.31, "landed": 0.25, "words": 80},
         {"confidence": 0.42, "landed": 0.4, "words": 80},

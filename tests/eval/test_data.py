@@ -13,7 +13,9 @@ def test_json_round_trip(data: ReportData) -> None:
     assert summary["verdicts"] == {"near": 1, "unclear": 1, "far": 1}
     assert set(summary["relations"]["held_out"]["trained"]) == {"mrr", "hit@10", "median_rank", "count"}
     assert summary["per_token"][1]["confidence"] == 0.9 and summary["per_token"][2]["leans_on"] == []
-    assert summary["relearned"]["landed"] == 0.6 and summary["relearned"]["settings"]["prior_weight"] == 0.03
+    assert (
+        summary["relearned"]["landed"] == 0.6 and summary["relearned"]["word_stage"]["settings"]["prior_weight"] == 0.03
+    )
     assert summary["per_token"][1]["neighbors"][2]["after"][0] == {"word": "cheese", "cosine": 0.6123}
 
 

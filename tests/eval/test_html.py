@@ -100,19 +100,24 @@ def test_confidence_is_a_column_that_sorts_by_number(page: Page, data: ReportDat
 
 def test_known_words_show_what_confidence_stands_on(data: ReportData) -> None:
     section = re.search(r'<section id="relearned">.*?</section>', render(data), flags=re.DOTALL)[0]
-    before, *tried = re.findall(r"<tr( class=\"strong\")?><th scope=\"row\">(.*?)</th>(.*?)</tr>", section)
+    found = re.findall(r"<tr( class=\"strong\")?><th scope=\"row\">(.*?)</th>(.*?)</tr>", section)
+    before, *tried = found[:3]
     assert before[0] == "" and before[1] == "before: as predicted" and "<td>0.550</td><td>0.400</td>" in before[2]
     assert [bool(strong) for strong, *_ in tried] == [False, True]
     assert tried[1][1] == "temperature 0.05, prior weight 0.03, steps 20, rate 0.1, noise 0"
+    start, *pairs = found[3:]
+    assert start[1] == "before: as the word stage placed them" and [bool(strong) for strong, *_ in pairs] == [True]
+    assert pairs[0][1] == "rate 0.02, temperature 0.05, contrast weight 0.3, distill weight 5, word weight 4"
     assert "<td>31%</td><td>25%</td><td>80</td>" in section and "<td>92%</td><td>95%</td><td>80</td>" in section
     assert "3,000 known words, 400 kept out, recovered with MRR 0.550." in section
     assert "MRR 0.560 (ridge alone 0.510)" in section
 
 
 def test_without_calibration_the_settings_are_told_all_the_same(data: ReportData) -> None:
-    untried = dataclasses.replace(data.relearned, trials=data.relearned.trials[:1])
+    stage = dataclasses.replace(data.relearned.word_stage, trials=data.relearned.word_stage.trials[:1])
+    untried = dataclasses.replace(data.relearned, word_stage=stage)
     text = render(dataclasses.replace(data, relearned=untried))
-    assert "None was tried: the built-in ones were taken (temperature 0.05, prior weight 0.03" in text
+    assert "the built-in ones and those of the options were taken (temperature 0.05, prior weight 0.03" in text
 
 
 def test_where_no_word_stage_was_chosen_the_prediction_is_marked(data: ReportData) -> None:
@@ -121,7 +126,7 @@ def test_where_no_word_stage_was_chosen_the_prediction_is_marked(data: ReportDat
         render(dataclasses.replace(data, relearned=relearned(UNPLACED))),
         flags=re.DOTALL,
     )[0]
-    marks = re.findall(r"<tr( class=\"strong\")?><th scope=\"row\">", section)
+    marks = re.findall(r"<tr( class=\"strong\")?><th scope=\"row\">", section)[:3]
     assert [bool(mark) for mark in marks] == [True, False, False]
     assert "there was no word stage" in section and "steps 0" not in section
 

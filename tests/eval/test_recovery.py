@@ -148,7 +148,9 @@ def test_the_learned_row_does_not_know_the_gold_row(
 def shape(prior: dict[str, Any]) -> dict[str, Any]:
     """The names of everything that a manifest says of a predictor."""
     first, *trials = prior["calibration"]
+    start, *pairs = prior["pair_calibration"]
     parts = {"fits": prior["fits"].values(), "trials": trials, "first": [first], "reliability": prior["reliability"]}
+    parts |= {"pair start": [start], "pair trials": pairs}
     named = {name: {key for part in found for key in part} for name, found in parts.items()}
     return {"": set(prior), "settings": set(prior["settings"]), **named}
 

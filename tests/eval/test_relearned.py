@@ -24,13 +24,13 @@ def test_the_share_that_landed_weighs_parts_by_their_words() -> None:
 def test_the_chosen_trial_is_the_one_with_its_settings() -> None:
     found = relearned(PRIOR)
     assert found is not None
-    assert [found.chosen(trial) for trial in found.trials] == [False, False, True]
+    assert [found.word_stage.chosen(trial) for trial in found.word_stage.trials] == [False, False, True]
 
 
 def test_without_a_word_stage_the_prediction_is_what_was_chosen() -> None:
     found = relearned(UNPLACED)
-    assert found is not None and not found.word_stage
-    assert [found.chosen(trial) for trial in found.trials] == [True, False, False]
+    assert found is not None and found.word_stage.left_out
+    assert [found.word_stage.chosen(trial) for trial in found.word_stage.trials] == [True, False, False]
 
 
 def test_without_a_prior_there_is_nothing() -> None:

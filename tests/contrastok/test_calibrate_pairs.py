@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from contrastok import calibrate_pairs as module
+from contrastok.bank import FrozenEncoder
+from contrastok.calibrate import calibrate
+from contrastok.calibrate_pairs import calibrate_pairs, can_calibrate, clearly_more, kept_pair_calibration
+from contrastok.candidates import candidates
+from contrastok.config import TrainConfig
+from contrastok.features import WordInput
+from contrastok.fit import Predicted
+from contrastok.guide import Guide
+from contrastok.loop import make_accelerator
+from contrastok.map_rows import WordBank, WordObjective, outputs_of
+from contrastok.models import fingerprint, input_embedding, load_model
+from contrastok.pair_settings import PairSettings
+from contrastok.predictor import Predictor
+from contrastok.prior import Prior
+
+HELD = 16
+CONFIG = TrainConfig(device="cpu", epochs=1, batch_size=8, calibrate=3)
+Calibrate = Callable[[TrainConfig], module.PairCalibration]
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model: Path) -> FrozenEncoder:
+    model = load_model(str(tiny_model))
+    return FrozenEncoder(model, model.tokenizer, cache=False)
+
+
+@pytest.fixture(scope="module")
+def guide(encoder: FrozenEncoder) -> Guide:
+    """Sixteen held-out words in two sentences each; what is predicted of them lies near the truth."""
+    model = encoder.model
+    table = input_embedding(model).weight.detach().numpy().copy()
+    ids = np.array(candidates(model.tokenizer).ids[:HELD])
+    outputs = outputs_of(model, model.tokenizer, torch.from_numpy(table[ids]))
+    noise = np.random.default_rng(0).normal(size=(HELD, 32)).astype(np.float32)
+    ones = np.ones(HELD, np.float32)
+    predicted = Predicted(table[ids] + 0.6 * noise, outputs.numpy(), ones, np.linspace(0.5, 1, HELD, dtype=np.float32))
+    precision = np.eye(32, dtype=np.float32)
+    prior = Prior(predicted, predicted, np.arange(HELD), precision, table.mean(0), {})
+    bank = WordBank(outputs, torch.from_numpy(precision), float(table.std(0).mean()))
+    texts = [
+        WordInput((40 + k, 41 + k), (1, 1), ((60 + k, 40 + k, 41 + k), (40 + k, 41 + k, 70)), ((1, 2), (0, 1)))
+        for k in range(HELD)
+    ]
+    places = tuple((at,) for at in range(HELD))
+    predictor = Predictor(prior, bank, table, ids, places, tuple(texts), (), "key")
+    calibration = calibrate(model, model.tokenizer, predictor, 0, module.QUIET)
+    return Guide(predictor, calibration, WordObjective(predicted, bank, calibration.settings, places, model.device), ())
+
+
+@pytest.fixture
+def ask(guide: Guide, encoder: FrozenEncoder) -> Calibrate:
+    return lambda config: calibrate_pairs(guide, encoder, make_accelerator(config), config)
+
+
+def moved(*at: int) -> PairSettings:
+    """The built-in settings after some of the moves."""
+    return dataclasses.replace(PairSettings(), **dict(module.MOVES[k] for k in at))
+
+
+@pytest.mark.parametrize("best", [(), (0,), (1,), (0, 2)])
+def test_the_settings_that_bring_most_back_are_chosen(
+    ask: Calibrate, guide: Guide, monkeypatch: pytest.MonkeyPatch, best: tuple[int, ...]
+) -> None:
+    """The more of the best settings, the more words come home; once found, what is tried next are changes of them."""
+    tried: list[PairSettings] = []
+
+    def teach(_: Any, settings: PairSettings) -> np.ndarray:
+        tried.append(settings)
+        right = sum(getattr(settings, f.name) == getattr(moved(*best), f.name) for f in dataclasses.fields(settings))
+        gold = guide.predictor.table[guide.predictor.gold]
+        return np.where(np.arange(HELD)[:, None] < 3 * right, gold, -gold)
+
+    monkeypatch.setattr(module._School, "teach", teach)
+    found = ask(dataclasses.replace(CONFIG, calibrate=4))
+    assert found.settings == moved(*best)
+    chosen = [moved(*(k for k in best if k < at)) for at in range(4)]
+    steps = [dataclasses.replace(was, **dict(module.MOVES[k : k + 1])) for k, was in enumerate(chosen[:3])]
+    assert tried == [PairSettings(), *steps]
+    start, *rest = found.tried
+    assert (
+        "rate" not in start and [PairSettings(**{k: t[k] for k in dataclasses.asdict(moved())}) for t in rest] == tried
+    )
+
+
+def test_what_the_options_say_is_not_tried(ask: Calibrate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module._School, "teach", lambda school, _: school.placed.numpy())
+    said = dataclasses.replace(CONFIG, calibrate=9, contrast_weight=2.0, learning_rate=1e-3)
+    names = [name for name, _ in module.MOVES if name not in ("contrast_weight", "rate")]
+    found = ask(said)
+    assert found.settings == PairSettings() and len(found.tried) == 2 + len(names)
+    assert all(trial["rate"] == PairSettings().rate for trial in found.tried[1:])
+
+
+def test_chance_chooses_nothing() -> None:
+    """A gain is one when it is above its standard error."""
+    before, noise = np.zeros(100), np.tile([1.0, -1.0], 50)
+    assert clearly_more(before + 0.11 + noise, before) and not clearly_more(before + 0.09 + noise, before)
+    assert not clearly_more(before, before)
+
+
+def test_a_real_calibration_repeats_itself_and_leaves_the_model(
+    ask: Calibrate, guide: Guide, encoder: FrozenEncoder
+) -> None:
+    before = fingerprint(encoder.model)
+    first, again = ask(CONFIG), ask(CONFIG)
+    assert first == again and fingerprint(encoder.model) == before
+    far = ask(dataclasses.replace(CONFIG, learning_rate=1.0, calibrate=1))
+    start, taught = far.tried
+    assert start == first.tried[0] and taught["row_mrr"] < start["row_mrr"] - 0.1  # rows went where nothing is
+
+
+def test_what_was_chosen_is_looked_up_again(
+    guide: Guide, encoder: FrozenEncoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path))
+    kept = FrozenEncoder(encoder.model, encoder.tokenizer)
+    asked: list[TrainConfig] = []
+    made = module.PairCalibration(moved(1), ({"row_mrr": 0.5}, {"row_mrr": 0.6, "rate": 0.01}))
+    monkeypatch.setattr(module, "calibrate_pairs", lambda *args: asked.append(args[3]) or made)
+    for config in (CONFIG, CONFIG, dataclasses.replace(CONFIG, epochs=2), dataclasses.replace(CONFIG, temperature=0.2)):
+        assert kept_pair_calibration(guide, kept, make_accelerator(config), config) == made
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    "options", [{"calibrate": 0}, {"epochs": 0}, {"objective": "pairs"}, {"trainable": "mixing"}, {"layers": 1},
+                {"reset_every": 2}]
+)  # fmt: skip
+def test_where_known_words_cannot_be_taught_alike_they_are_not_asked(options: dict[str, Any]) -> None:
+    assert can_calibrate(CONFIG) and not can_calibrate(dataclasses.replace(CONFIG, **options))
