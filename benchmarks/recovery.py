@@ -56,9 +56,9 @@ Result = dict[str, Any]
 
 
 def run(
-    source: str, model: str, words: int, seeds: Sequence[int], console: Console
+    source: str, model: str, words: int, seeds: Sequence[int], console: Console, methods: Sequence[str] = ()
 ) -> Iterator[tuple[dict[int, list[str]], dict[str, Result]]]:
-    """Every method on the words of all seeds, one after another.
+    """Every method, or the default and those that are named, on the words of all seeds, one after another.
 
     Yields:
         after each method the words of each seed, and by method what `contrastok eval recovery` writes as JSON.
@@ -66,6 +66,8 @@ def run(
     results: dict[str, Result] = {}
     with hidden_words(source, model, words, seeds, console) as lesson:
         for name, chosen in METHODS.items():
+            if methods and name not in (DEFAULT, *methods):
+                continue
             console.print(f"[bold]{name}[/]")
             train(train_config(lesson.config, lesson.work, **chosen))
             results[name] = measure(load_checkpoint(lesson.work / "model"), lesson.prepared, 0, console)
@@ -182,11 +184,14 @@ def main() -> None:
     parser.add_argument("--source", choices=SOURCES, default="wordnet")
     parser.add_argument("--words", type=int, default=200)
     parser.add_argument("--model", default="minilm")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=[], metavar="NAME", help="beside the default")
     parser.add_argument("--out", type=Path, help="write the figures, and the ranks of all words, to this file")
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
     console = Console(arguments.quiet)
-    for drawn, results in run(arguments.source, arguments.model, arguments.words, arguments.seeds, console):
+    for drawn, results in run(
+        arguments.source, arguments.model, arguments.words, arguments.seeds, console, arguments.methods
+    ):
         lines, trained = lines_of(drawn, results), results[DEFAULT]
         confidence, landed = told_and_landed(trained)
         told = list(reliability(confidence, landed)) if len(confidence) else []
