@@ -9,6 +9,7 @@ training, and the frozen table is no parameter of any optimiser.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -114,6 +115,10 @@ def output_scale(base: nn.Module) -> float:
     scale = float((output @ row) / (row @ row))
     if torch.equal(output, row):
         return 1.0
+    named = getattr(base, "embed_scale", None)
+    if isinstance(named, torch.Tensor | float | int):  # in the table's dtype it is what a probe in bf16 only comes near
+        exact = float(torch.as_tensor(named).to(table.dtype))
+        scale = exact if math.isclose(exact, scale, rel_tol=1e-2) else scale
     if not torch.allclose(output, row * scale, rtol=1e-2, atol=1e-4 * float(norms.max())):
         raise ModelError(
             "its embedding changes rows by more than a fixed scale",
