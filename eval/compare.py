@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,6 @@ MARKER = "compare.json"
 """Every folder of a comparison holds it."""
 SAMPLE = 100_000
 """Characters of the corpus that no-harm reads."""
-PLAIN: dict[str, Any] = {"init": "charlen_mean"}
-"""What is trained once before all, for the encodings that every method needs."""
 
 Line = dict[str, Any]
 
@@ -63,7 +61,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         console.print(f"Would train {len(methods)} methods: {', '.join(method.name for method in methods)}")
         emit_json(summary := {"dry_run": True, "methods": [method.name for method in methods]}, config.json)
         return summary
-    facts = {"options": as_json(config), "versions": versions(), "inputs": [sha256_file(path) for path in config.terms]}
+    facts = {"options": as_json(config), "versions": versions(), "inputs": _hashes([*config.terms, *config.corpus])}
     _claim(config, facts)
     work.mkdir(parents=True, exist_ok=True)
     with own_cache(work):
@@ -97,6 +95,13 @@ class Lesson:
     texts: Path
     hidden: Prepared | None
     recovery: RecoveryConfig
+
+
+def _hashes(names: Sequence[Path | str]) -> list[str]:
+    """SHA-256 of files and of what folders hold, in order; what is no path (a dataset's name) has none."""
+    paths = [Path(name) for name in names]
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return [sha256_file(file) for file in files if file.is_file()]
 
 
 def _claim(config: CompareConfig, facts: Mapping[str, Any]) -> None:
@@ -139,20 +144,23 @@ def _lesson(config: CompareConfig, work: Path, console: Console) -> Lesson:
         for document in read_corpus(config.corpus, config.text_field):
             sample.offer(document.text)
         texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in sample.blocks()), encoding="utf-8")
-        _encode_keys(train, work)
+        _prepare(train, work)
     kept.mkdir(exist_ok=True)
     hidden = prepare(recovery, kept, Console(quiet=True)) if config.hidden else None
     if hidden and not ready.exists():
-        _encode_keys(train_config(recovery, kept), work)
+        _prepare(train_config(recovery, kept), work)
     ready.touch()
     return Lesson(train, texts, hidden, recovery)
 
 
-def _encode_keys(config: TrainConfig, work: Path) -> None:
-    """Put the frozen keys of some pairs into the cache of all methods."""
+def _prepare(config: TrainConfig, work: Path) -> None:
+    """Put what the frozen model says of some pairs and of the words it knows, and the prior, into the shared cache.
+
+    A user's second run finds it there, too; what a method costs is what comes on top.
+    """
     from contrastok.trainer import train
 
-    train(dataclasses.replace(config, **PLAIN, epochs=0, out=work / "model"))
+    train(dataclasses.replace(config, epochs=0, out=work / "model"))
 
 
 def _line(method: Method, config: CompareConfig, lesson: Lesson, work: Path, console: Console) -> Line:

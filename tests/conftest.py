@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,33 @@ def kitchen_lines() -> list[str]:
     ]
 
 
+def _pieces(words: Counter[str], mark: str, size: int) -> list[tuple[str, float]]:
+    """Pieces of words with the logarithm of their share: all characters, then what covers most.
+
+    Trainers of tokenizers break ties by the order of a hash table, which no two processes share; this does not.
+
+    Args:
+        words: with their counts.
+        mark: before a piece that opens a word ("\u2581"), or before every other one ("##").
+        size: of the vocabulary.
+    """
+    opens, inside = (mark, "") if mark == "\u2581" else ("", mark)
+    counts: Counter[str] = Counter()
+    worth: Counter[str] = Counter()
+    for word, count in words.items():
+        for start in range(len(word)):
+            for end in range(start + 1, len(word) + 1):
+                piece = (inside if start else opens) + word[start:end]
+                counts[piece] += count
+                worth[piece] += count * (end - start - 1) * (2 if end - start == len(word) else 1)
+    letters = sorted({c for word in words for c in word})
+    single = [before + letter for letter in letters for before in (opens, inside)]
+    longer = sorted((piece for piece in counts if piece not in single), key=lambda piece: (-worth[piece], piece))
+    chosen = [*single, *longer][:size]
+    total = sum(counts[piece] for piece in chosen)
+    return [(piece, math.log(max(counts[piece], 0.5) / total)) for piece in chosen]
+
+
 def _tokenizer(family: str) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -70,12 +100,15 @@ def _tokenizer(family: str) -> Any:
     special = {"wordpiece": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]}.get(
         family, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     )
+    lines = [line for line in kitchen_lines() if "halloumi" not in line.lower()][:120]
+    words = Counter(re.findall(r"\w+|[^\w\s]", " ".join(lines)))
     if family == "wordpiece":
-        backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        lowered = Counter(re.findall(r"\w+|[^\w\s]", " ".join(lines).lower()))
+        pieces = [*special, *(piece for piece, _ in _pieces(lowered, "##", 695))]
+        backend = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
         backend.normalizer = normalizers.BertNormalizer(lowercase=True)
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         backend.decoder = decoders.WordPiece()
-        trainer: Any = trainers.WordPieceTrainer(vocab_size=700, special_tokens=special, show_progress=False)
     elif family == "byte-bpe":
         backend = Tokenizer(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -84,15 +117,13 @@ def _tokenizer(family: str) -> Any:
         trainer = trainers.BpeTrainer(
             vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False
         )
+        backend.train_from_iterator(lines, trainer)
     else:
-        backend = Tokenizer(models.Unigram())
+        backend = Tokenizer(models.Unigram([*((s, 0.0) for s in special), *_pieces(words, "\u2581", 695)], unk_id=3))
         backend.normalizer = normalizers.NFKC()
         backend.pre_tokenizer = pre_tokenizers.Metaspace()
         backend.decoder = decoders.Metaspace()
-        trainer = trainers.UnigramTrainer(
-            vocab_size=700, special_tokens=special, unk_token="<unk>", show_progress=False
-        )
-    backend.train_from_iterator([line for line in kitchen_lines() if "halloumi" not in line.lower()][:120], trainer)
+    backend.add_special_tokens(special)
     start, end = (special[2], special[3]) if family == "wordpiece" else (special[0], special[2])
     backend.post_processor = processors.TemplateProcessing(
         single=f"{start} $A {end}",

@@ -141,3 +141,17 @@ def test_a_stopped_comparison_goes_on(config: CompareConfig, monkeypatch: pytest
     assert sorted(file.name for file in config.out.iterdir()) == ["compare.json", "compare.md", "compare.png"]
     with pytest.raises(OutputError, match="exists already"):
         compare(config)
+
+
+def test_after_the_text_has_changed_nothing_goes_on(config: CompareConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(run: Any, cache: Path) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "train_apart", stops)
+    config = replace(config, hidden=0)
+    with pytest.raises(KeyboardInterrupt):
+        compare(config)
+    with Path(config.corpus[0]).open("a") as text:
+        text.write("One more sentence.\n")
+    with pytest.raises(OutputError, match="exists already"):
+        compare(config)
