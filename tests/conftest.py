@@ -84,9 +84,9 @@ def _pieces(words: Counter[str], mark: str, size: int) -> list[tuple[str, float]
             for end in range(start + 1, len(word) + 1):
                 piece = (inside if start else opens) + word[start:end]
                 counts[piece] += count
-                worth[piece] += count * (end - start - 1) * (2 if end - start == len(word) else 1)
+                worth[piece] += count * (end - start - 1) * (4 if end - start == len(word) else 1)
     letters = sorted({c for word in words for c in word})
-    single = [before + letter for letter in letters for before in (opens, inside)]
+    single = [mark, *letters] if opens else [before + letter for letter in letters for before in (opens, inside)]
     longer = sorted((piece for piece in counts if piece not in single), key=lambda piece: (-worth[piece], piece))
     chosen = [*single, *longer][:size]
     total = sum(counts[piece] for piece in chosen)
@@ -101,7 +101,7 @@ def _tokenizer(family: str) -> Any:
         family, ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     )
     lines = [line for line in kitchen_lines() if "halloumi" not in line.lower()][:120]
-    words = Counter(re.findall(r"\w+|[^\w\s]", " ".join(lines)))
+    words = Counter(" ".join(lines).split())
     if family == "wordpiece":
         lowered = Counter(re.findall(r"\w+|[^\w\s]", " ".join(lines).lower()))
         pieces = [*special, *(piece for piece, _ in _pieces(lowered, "##", 695))]

@@ -161,7 +161,7 @@ def test_simcse_refuses_a_model_without_dropout(make_config: Make) -> None:
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     with pytest.raises(ConfigError, match="has none"):
-        OBJECTIVES["simcse"].build(loop.student, loop.config)
+        OBJECTIVES["simcse"].build(loop.student, loop.config, loop.settings)
 
 
 @pytest.mark.parametrize("objective", ["anchored_pairs", "pairs", "cross_tokenisation", "simcse", "supervised_simcse"])

@@ -158,6 +158,6 @@ def test_a_row_learned_of_a_known_word_is_like_its_own(make_model: Callable[...,
     means = np.stack([table[list(ids)].mean(0).numpy() for ids in pieces_of(tokenizer, TERMS)])
     away, toward = found.prior.new.rows - found.prior.mean, means - found.prior.mean
     near = (away @ toward.T) / np.linalg.norm(away, axis=1)[:, None] / np.linalg.norm(toward, axis=1)
-    others = near[~np.eye(len(TERMS), dtype=bool)]  # of terms that share pieces, so not far
-    assert near.diagonal().min() > 0.4 and near.diagonal().mean() > others.mean() + 0.2
+    others = near[~np.eye(len(TERMS), dtype=bool)]
+    assert near.diagonal().min() > others.max() and near.diagonal().mean() > others.mean() + 0.4
     assert found.prior.story["form+definition+sentences"]["mrr"] > 0.8
