@@ -12,7 +12,6 @@ import torch
 from rich.markup import escape
 
 from contrastok import __version__
-from contrastok.attach import merge
 from contrastok.card import model_card
 from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, read_manifest, read_rows
 from contrastok.config import ApplyConfig
@@ -21,6 +20,7 @@ from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
 from contrastok.initializers import INITIALIZERS, InitOptions, initial_rows
 from contrastok.models import frozen_hash, input_embedding, load_model, tokenizer_fingerprint
+from contrastok.overlay import merge
 from contrastok.token_modes import NewToken
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer
 

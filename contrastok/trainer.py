@@ -12,7 +12,6 @@ import torch
 from rich.markup import escape
 
 from contrastok import __version__
-from contrastok.attach import detach
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import TrainingSet, build_training_set
 from contrastok.candidates import candidates
@@ -34,6 +33,7 @@ from contrastok.models import frozen_hash, input_embedding, load_model, load_tok
 from contrastok.objectives import OBJECTIVES
 from contrastok.objectives.contrast import Contrast
 from contrastok.objectives.one_token import random_contexts
+from contrastok.overlay import detach
 from contrastok.pairs import PairTable, read_pairs
 from contrastok.second_stage import linear_layers, second_epochs, second_stage
 from contrastok.shallow import aligned_head, cut
