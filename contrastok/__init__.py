@@ -22,13 +22,17 @@ if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "kernels").is_dir():
 
 _PUBLIC = {
     "ApplyConfig": "contrastok.config",
+    "ExportConfig": "contrastok.config",
     "GenPairsConfig": "contrastok.config",
+    "ImportConfig": "contrastok.config",
     "ReportConfig": "contrastok.config",
     "TrainConfig": "contrastok.config",
     "ContrastokError": "contrastok.errors",
     "Term": "contrastok.data_gen.terms",
     "apply": "contrastok.export",
+    "export_adapter": "contrastok.exchange",
     "gen_pairs": "contrastok.data_gen.pipeline",
+    "import_adapter": "contrastok.exchange",
     "load_checkpoint": "contrastok.checkpoint",
     "report": "contrastok.eval.report",
     "train": "contrastok.trainer",

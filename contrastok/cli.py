@@ -20,6 +20,8 @@ RUNNERS = {
     "train": ("contrastok.trainer", "train"),
     "report": ("contrastok.eval.report", "report"),
     "apply": ("contrastok.export", "apply"),
+    "export": ("contrastok.exchange", "export_adapter"),
+    "import": ("contrastok.exchange", "import_adapter"),
     "methods": ("contrastok.methods", "methods"),
     "train-hypernet": ("contrastok.hypernet.command", "train_hypernet"),
     "transfer": ("contrastok.transfer", "transfer"),

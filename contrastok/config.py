@@ -302,6 +302,44 @@ class ApplyConfig(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportConfig(Common):
+    """Write a checkpoint's new rows in another library's format.
+
+    Example: contrastok export --model model/ --format peft --out adapter/
+    """
+
+    model: Path | None = None
+    """Checkpoint folder that contrastok wrote."""
+    format: Literal["peft"] = "peft"
+    """peft: an adapter of PEFT's Trainable Tokens, with the tokenizer beside it."""
+    out: Path | None = None
+    """Folder for the adapter."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        return super().problems() + missing(self, "model", "out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig(Common):
+    """Make a checkpoint of a base model and an adapter of PEFT's Trainable Tokens.
+
+    Example: contrastok import --adapter adapter/ --model minilm --out model/
+    """
+
+    adapter: Path | None = None
+    """Folder that contrastok export or PEFT wrote, with the extended tokenizer in it."""
+    model: str = "minilm"
+    """The base model that the adapter was trained for."""
+    out: Path | None = None
+    """Folder for the checkpoint."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        return super().problems() + missing(self, "adapter", "out")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MethodsConfig(Common):
     """List the methods that train may be given by name, with their sources and what they need.
 
@@ -389,6 +427,8 @@ COMMANDS: dict[str, type[Common]] = {
     "train": TrainConfig,
     "report": ReportConfig,
     "apply": ApplyConfig,
+    "export": ExportConfig,
+    "import": ImportConfig,
     "methods": MethodsConfig,
     "train-hypernet": TrainHypernetConfig,
     "transfer": TransferConfig,

@@ -14,7 +14,7 @@ from rich.markup import escape
 from contrastok import __version__
 from contrastok.card import model_card
 from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, read_manifest, read_rows
-from contrastok.config import ApplyConfig
+from contrastok.config import ApplyConfig, ImportConfig
 from contrastok.console import Console, emit_json
 from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
@@ -77,24 +77,14 @@ def write_checkpoint(
     base = manifest["base_model"]
     merge(model, plan, rows.detach().cpu(), extended)
     model.save_pretrained(str(folder), create_model_card=False)
-    about = {
-        "contrastok": json.dumps(
-            {
-                "format": 1,
-                "version": __version__,
-                "base_model": base,
-                "init": manifest["init"],
-                "init_norm": manifest.get("init_norm", "keep"),  # older manifests say nothing
-                "seed": manifest["seed"],
-                "family": plan.family,
-                "mode": plan.mode,
-                "edits": dict(plan.edits),
-                "tokens": [dataclasses.astuple(token) for token in plan.tokens],
-                **({"only_rows": False} if given_up else {}),
-            },
-            ensure_ascii=False,
-        )
+    told = {
+        "base_model": base,
+        "init": manifest["init"],
+        "init_norm": manifest.get("init_norm", "keep"),  # older manifests say nothing
+        "seed": manifest["seed"],
+        **({"only_rows": False} if given_up else {}),
     }
+    about = {"contrastok": json.dumps(tell_plan(plan) | told, ensure_ascii=False)}
     save_file({"rows": rows.detach().float().cpu().contiguous()}, folder / ROWS, metadata=about)
     if initial is not None:
         save_file({"rows": initial.detach().float().cpu().contiguous()}, folder / INITIAL_ROWS)
@@ -127,7 +117,6 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     """
     config.validate()
     assert config.rows is not None and config.out is not None  # validate() saw to it
-    console = Console(config.quiet)
     inputs = [config.rows, *([Path(config.model)] if Path(config.model).exists() else [])]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
     rows, about = torch.from_numpy(read_rows(config.rows)), read_delta(config.rows)
@@ -137,17 +126,40 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
             where=config.rows,
             hint="use the whole checkpoint folder, or train again with --trainable rows and without --two-stage",
         )
-    model = load_model(config.model)
-    plan = VocabularyPlan(
-        about["family"], about["mode"], tuple(NewToken(*t) for t in about["tokens"]), (), about["edits"]
-    )
+    return rebuild(config, config.rows, load_model(config.model), rows, about)
+
+
+def rebuild(
+    config: ApplyConfig | ImportConfig,
+    file: Path,
+    model: SentenceTransformer,
+    rows: torch.Tensor,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the checkpoint that rows and a base model make.
+
+    Args:
+        config: which model, and where to.
+        file: where the rows come from; what lies beside it tells the rest of the manifest.
+        model: the base model.
+        rows: `[n, d]`.
+        about: what the rows' file says of them, see `read_delta`.
+
+    Returns:
+        see `apply`.
+
+    Raises:
+        InputError: the rows were trained for another model.
+    """
+    assert config.out is not None
+    console, plan = Console(config.quiet), plan_of(about)
     facts = base_facts(model, config.model, plan)
     for what, key in (("weights", "frozen_sha256"), ("tokenizer", "tokenizer_sha256")):
         if facts[key] != about["base_model"][key]:
             raise InputError(
                 f"the rows were trained for {about['base_model']['name']!r}, whose {what} are not those of "
                 f"{config.model!r}",
-                where=config.rows,
+                where=file,
                 hint="give --model the base model of the checkpoint",
             )
     summary = {"out": str(config.out), "tokens": len(plan.terms), "base_model": facts}
@@ -162,8 +174,8 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
         )
     else:
         extended = extend_tokenizer(model.tokenizer, plan)
-        manifest = _manifest(config.rows, about, facts, plan)
-        start = _first_rows(config.rows, about, model, plan)
+        manifest = _manifest(file, about, facts, plan)
+        start = _first_rows(file, about, model, plan)
         if start is None:
             console.print(
                 f"[yellow]note:[/] the initial rows are not known: no {INITIAL_ROWS} lies beside the rows, and what "
@@ -175,6 +187,24 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
         console.print(f"{len(plan.terms)} tokens added to {escape(config.model)}: [bold]{escape(str(config.out))}[/]")
     emit_json(summary, config.json)
     return summary
+
+
+def tell_plan(plan: VocabularyPlan) -> dict[str, Any]:
+    """What a file of rows says of their tokens; `plan_of` reads it."""
+    return {
+        "format": 1,
+        "version": __version__,
+        "family": plan.family,
+        "mode": plan.mode,
+        "edits": dict(plan.edits),
+        "tokens": [dataclasses.astuple(token) for token in plan.tokens],
+    }
+
+
+def plan_of(about: Mapping[str, Any]) -> VocabularyPlan:
+    """The plan that a file of rows tells, see `read_delta`."""
+    tokens = tuple(NewToken(*token) for token in about["tokens"])
+    return VocabularyPlan(about["family"], about["mode"], tokens, (), about["edits"])
 
 
 def _first_rows(

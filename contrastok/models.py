@@ -95,6 +95,23 @@ def load_model(name: str, device: str = "cpu") -> SentenceTransformer:
     return model.eval().requires_grad_(False)
 
 
+def load_architecture(name: str) -> Any:
+    """The Hugging Face model of a folder, of the class that its configuration names: with its head, if it has one.
+
+    Raises:
+        ModelError: it cannot be loaded, or transformers has no such class.
+    """
+    import transformers
+
+    path = transformer_folder(name)
+    with _load_errors(name):
+        named = (transformers.AutoConfig.from_pretrained(path).architectures or ["none"])[0]
+        kind = getattr(transformers, named, None)
+        if kind is None:
+            raise ModelError(f"its architecture, {named}, is none of transformers' own", where=name)
+        return kind.from_pretrained(path).eval().requires_grad_(False)
+
+
 class _load_errors:
     """Everything that can go wrong inside the loaders, as one ModelError."""
 
