@@ -3,6 +3,7 @@
 The public names load on first use, so that `contrastok --help` does not wait for torch:
 
     from contrastok import GenPairsConfig, TrainConfig, ReportConfig, gen_pairs, train, report
+    from contrastok import attach  # new rows in a training loop of your own
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _PUBLIC = {
     "ContrastokError": "contrastok.errors",
     "Term": "contrastok.data_gen.terms",
     "apply": "contrastok.export",
+    "attach": "contrastok.handle",
     "export_adapter": "contrastok.exchange",
     "gen_pairs": "contrastok.data_gen.pipeline",
     "import_adapter": "contrastok.exchange",

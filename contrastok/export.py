@@ -238,19 +238,20 @@ def read_delta(file: Path) -> dict[str, Any]:
     return about
 
 
-def init_context(model: SentenceTransformer, plan: VocabularyPlan, seed: int = 0) -> Any:
-    """What the initialisers look at, for a model that nothing is attached to."""
+def init_context(model: Any, plan: VocabularyPlan, seed: int = 0, tokenizer: Any = None) -> Any:
+    """What the initialisers look at, for a model that nothing is attached to; its own tokenizer unless one is given."""
     from contrastok.initializers import InitContext
     from contrastok.vocabulary import piece_lengths
 
-    spans = [piece_lengths(model.tokenizer, term) for term in plan.terms]
+    tokenizer = tokenizer or model.tokenizer
+    spans = [piece_lengths(tokenizer, term) for term in plan.terms]
     return InitContext(
         table=input_embedding(model).weight,
         terms=plan.terms,
         seed=seed,
         pieces=tuple(tuple(i for i, _ in span) for span in spans),
         lengths=tuple(tuple(length for _, length in span) for span in spans),
-        tokenizer=model.tokenizer,
+        tokenizer=tokenizer,
         plan=plan,
     )
 

@@ -203,12 +203,16 @@ def fingerprint(model: SentenceTransformer) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def transformer(model: SentenceTransformer) -> Any:
-    """The Hugging Face model inside a SentenceTransformer.
+def transformer(model: Any) -> Any:
+    """The Hugging Face model inside a SentenceTransformer, or around which PEFT put its own; or the model itself.
 
     Raises:
         ModelError: there is none (a static or bag-of-words model, say).
     """
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    if hasattr(model, "get_input_embeddings"):
+        return model
     inner = getattr(model[0], "auto_model", None) or getattr(model[0], "model", None)
     if inner is None or not hasattr(inner, "get_input_embeddings"):
         raise ModelError(
@@ -218,7 +222,7 @@ def transformer(model: SentenceTransformer) -> Any:
     return inner
 
 
-def input_embedding(model: SentenceTransformer) -> Any:
+def input_embedding(model: Any) -> Any:
     """The model's own input embedding module.
 
     Raises:

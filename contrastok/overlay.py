@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def attach(
-    model: SentenceTransformer,
+    model: Any,
     plan: VocabularyPlan,
     rows: torch.Tensor,
     kind: type[RowOverlay] = RowOverlay,
@@ -28,7 +28,7 @@ def attach(
     """Lay rows over the model's input embedding. They become its only trainable tensor.
 
     Args:
-        model: a loaded model; it is changed in place, its tensors are not.
+        model: a loaded model (see `transformer`); it is changed in place, its tensors are not.
         plan: the new tokens.
         rows: initial rows, `[n, d]`.
         kind: class of the overlay.
@@ -58,18 +58,24 @@ def attach(
     return overlay
 
 
-def detach(model: SentenceTransformer) -> None:
+def detach(model: Any) -> None:
     """Put the base embedding back, as if nothing had been attached."""
     embedding = input_embedding(model)
     if isinstance(embedding, RowOverlay):
         transformer(model).set_input_embeddings(embedding.base)
 
 
-@torch.no_grad()
 def merge(
     model: SentenceTransformer, plan: VocabularyPlan, rows: torch.Tensor, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """Write rows into the model's own embedding table and give it the extended tokenizer.
+    """Write rows into the model's own embedding table (see `merge_rows`) and give it the extended tokenizer."""
+    merge_rows(model, plan, rows)
+    model.tokenizer._tokenizer = tokenizer.backend_tokenizer  # every part of the model that holds it sees the change
+
+
+@torch.no_grad()
+def merge_rows(model: Any, plan: VocabularyPlan, rows: torch.Tensor) -> None:
+    """Write rows into the model's own embedding table.
 
     The old rows are copied bit by bit. The table grows only if an id lies beyond it and never shrinks: rows
     that the base model keeps beyond its tokenizer (padding) stay where they are.
@@ -78,7 +84,6 @@ def merge(
         model: a model with or without an overlay; afterwards it is a stock model.
         plan: the new tokens.
         rows: `[n, d]`.
-        tokenizer: the extended tokenizer.
     """
     detach(model)
     base = input_embedding(model)
@@ -94,4 +99,3 @@ def merge(
     transformer(model).set_input_embeddings(base)  # models that hold it twice (T5) must see the same table twice
     config = transformer(model).config
     (config.get_text_config() if hasattr(config, "get_text_config") else config).vocab_size = size
-    model.tokenizer._tokenizer = tokenizer.backend_tokenizer  # every part of the model that holds it sees the change
