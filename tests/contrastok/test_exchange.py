@@ -88,7 +88,7 @@ def test_an_imported_adapter_is_the_checkpoint(exported: tuple[TrainConfig, Path
     config, adapter = exported
     out = tmp_path / "back"
     import_adapter(ImportConfig(adapter=adapter, model=config.model, out=out, quiet=True))
-    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+    for name in ("model.safetensors", "tokenizer.json", "config.json", "new_rows.safetensors"):
         assert sha256_file(out / name) == sha256_file(Path(str(config.out)) / name), name
     then, now = (load_checkpoint(Path(str(path))).manifest for path in (config.out, out))
     assert now["tokens"] == then["tokens"]  # definitions and evidence too

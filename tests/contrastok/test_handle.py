@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
@@ -189,3 +191,52 @@ def test_what_cannot_be_attached_is_told(make_model: Callable[..., Path]) -> Non
     with pytest.warns(UserWarning, match="'the' is already one token"):
         contrastok.attach(model, ["the", *WORDS]).detach()
     assert tokenizer_fingerprint(model.tokenizer) == told
+
+
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+WITH_HEADS: dict[str, Callable[[int], Any]] = {
+    "bias": lambda v: transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=v, **SIZES)),
+    "absolute positions": lambda v: transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=v, n_embd=32, n_layer=1, n_head=2)
+    ),
+    "own table": lambda v: transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(vocab_size=v, **SIZES)),
+    "scaled embedding, capped logits": lambda v: transformers.Gemma2ForCausalLM(
+        transformers.Gemma2Config(vocab_size=v, head_dim=16, num_key_value_heads=2, **SIZES)
+    ),
+    "table in three places": lambda v: transformers.T5ForConditionalGeneration(
+        transformers.T5Config(
+            vocab_size=v, d_model=32, d_kv=16, d_ff=48, num_layers=1, num_heads=2, decoder_start_token_id=0
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("padding", [0, 9], ids=["grown", "padded"])
+@pytest.mark.parametrize("kind", WITH_HEADS)
+@torch.no_grad()
+def test_models_with_a_head_become_stock_models(
+    tokenizers_by_family: dict[str, Any], tmp_path: Path, kind: str, padding: int
+) -> None:
+    tokenizer = copy.deepcopy(tokenizers_by_family["byte-bpe"])
+    size = len(tokenizer)
+    torch.manual_seed(2)
+    model = WITH_HEADS[kind](size + padding).eval().requires_grad_(False)
+    old = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def logits(model: Any, text: str) -> torch.Tensor:
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        decoder = {"decoder_input_ids": ids[:, :1]} if model.config.is_encoder_decoder else {}
+        return model(input_ids=ids, **decoder).logits[..., :size]  # type: ignore[no-any-return]
+
+    before = logits(model, OLD[0])
+    handle = contrastok.attach(model, WORDS, tokenizer)
+    attached = logits(model, PAIRS["anchor"][0])
+    handle.save(tmp_path / "saved")
+    handle.merge()
+    for stock in (model, type(model).from_pretrained(tmp_path / "saved").eval().requires_grad_(False)):
+        assert torch.equal(logits(stock, OLD[0]), before)
+        assert torch.equal(logits(stock, PAIRS["anchor"][0]), attached)
+        assert stock.get_output_embeddings().weight.shape[0] == max(size + padding, max(handle.plan.ids) + 1)
+        for name, tensor in old.items():
+            now, rows = stock.state_dict()[name], len(tensor) == size + padding
+            assert torch.equal(now[:size], tensor[:size]) if rows else torch.equal(now, tensor), name
