@@ -14,13 +14,14 @@ from rich.markup import escape
 from contrastok import __version__
 from contrastok.attach import merge
 from contrastok.card import model_card
-from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, read_manifest, read_rows
+from contrastok.checkpoint import HEAD_ROWS, INITIAL_ROWS, MANIFEST, ROWS, read_head_rows, read_manifest, read_rows
 from contrastok.config import ApplyConfig
 from contrastok.console import Console, emit_json
 from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
 from contrastok.initializers import INITIALIZERS, InitOptions, initial_rows
-from contrastok.models import frozen_hash, input_embedding, load_model, tokenizer_fingerprint
+from contrastok.lm_head import load_with_head
+from contrastok.models import frozen_hash, input_embedding, language_head, tokenizer_fingerprint
 from contrastok.token_modes import NewToken
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer
 
@@ -53,6 +54,7 @@ def write_checkpoint(
     initial: torch.Tensor | None,
     manifest: dict[str, Any],
     given_up: Mapping[str, Any] | None = None,
+    head_rows: torch.Tensor | None = None,
 ) -> dict[str, Any]:
     """Merge rows into the model, save it as stock libraries do, reload it from disk and check that nothing else moved.
 
@@ -65,6 +67,7 @@ def write_checkpoint(
         initial: initial rows `[n, d]`; without them no file of them is written.
         manifest: the content of contrastok.json; `frozen` is added here.
         given_up: what old weights were trained, see `TrainedRows`.
+        head_rows: classes of the new ids in a head that is not tied, `[m, d]`.
 
     Returns:
         the manifest as written.
@@ -75,8 +78,10 @@ def write_checkpoint(
     from safetensors.torch import save_file
 
     base = manifest["base_model"]
-    merge(model, plan, rows.detach().cpu(), extended)
+    merge(model, plan, rows.detach().cpu(), extended, head_rows)
     model.save_pretrained(str(folder), create_model_card=False)
+    if (head := language_head(model)) is not None:
+        head.save(folder)
     about = {
         "contrastok": json.dumps(
             {
@@ -95,10 +100,11 @@ def write_checkpoint(
             ensure_ascii=False,
         )
     }
-    save_file({"rows": rows.detach().float().cpu().contiguous()}, folder / ROWS, metadata=about)
+    new = {"rows": rows} if head_rows is None else {"rows": rows, HEAD_ROWS: head_rows}
+    save_file({name: own.detach().float().cpu().contiguous() for name, own in new.items()}, folder / ROWS, about)
     if initial is not None:
         save_file({"rows": initial.detach().float().cpu().contiguous()}, folder / INITIAL_ROWS)
-    after, tensors = frozen_hash(load_model(str(folder)), list(plan.ids), base["table_rows"])
+    after, tensors = frozen_hash(load_with_head(str(folder)), list(plan.ids), base["table_rows"])
     manifest["frozen"] = {"tensors": tensors, "sha256_before": base["frozen_sha256"], "sha256_after": after}
     if given_up:
         manifest["frozen"]["given_up"] = {name: value for name, value in given_up.items() if name != "sha256"}
@@ -137,7 +143,7 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
             where=config.rows,
             hint="use the whole checkpoint folder, or train again with --trainable rows and without --two-stage",
         )
-    model = load_model(config.model)
+    model = load_with_head(config.model)
     plan = VocabularyPlan(
         about["family"], about["mode"], tuple(NewToken(*t) for t in about["tokens"]), (), about["edits"]
     )
@@ -171,7 +177,9 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
             )
         summary["initial_rows_known"] = start is not None
         with atomic_folder(config.out, config.overwrite) as folder:
-            summary["frozen"] = write_checkpoint(folder, model, extended, plan, rows, start, manifest)["frozen"]
+            head_rows = read_head_rows(config.rows)
+            written = write_checkpoint(folder, model, extended, plan, rows, start, manifest, head_rows=head_rows)
+            summary["frozen"] = written["frozen"]
         console.print(f"{len(plan.terms)} tokens added to {escape(config.model)}: [bold]{escape(str(config.out))}[/]")
     emit_json(summary, config.json)
     return summary

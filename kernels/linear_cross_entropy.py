@@ -27,11 +27,11 @@ def frozen_linear_cross_entropy(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy of telling each position's class from V frozen and n trainable ones.
 
-    The logit of class c is z = scale (x . w_c + b_c), or cap tanh(z / cap) where there is a cap (Gemma 2, Gemma Team 2024,
-    arXiv 2408.00118, section 2). The table is frozen, so the gradient of a state is a mean of class rows, weighted as in
-    attention, and comes out of the same pass as the loss (online softmax, Milakov & Gimelshein 2018); trainable rows get
-    theirs from their own n logits and the sum over all. Memory is O(N d), whatever V. Sums are taken in float32 and in a
-    fixed order: the same input gives the same bits. There is no second derivative.
+    The logit of class c is z = scale (x . w_c + b_c), or cap tanh(z / cap) where there is a cap (Gemma 2, Gemma Team
+    2024, arXiv 2408.00118, section 2). The table is frozen, so the gradient of a state is a mean of class rows, weighted
+    as in attention, and comes out of the same pass as the loss (online softmax, Milakov & Gimelshein 2018); trainable
+    rows get theirs from their own n logits and the sum over all. Memory is O(N d), whatever V. Sums are taken in float32
+    and in a fixed order: the same input gives the same bits. There is no second derivative.
 
     Args:
         states: `[N, d]`, any float dtype; the classes are rounded to it before they are multiplied.
@@ -71,7 +71,7 @@ def linear_cross_entropy_op(
     cap: float,
     towards: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss, hits, log of the sum of exponentials (infinite where nothing counts) and, if `towards`, d loss / d state."""
+    """Loss, hits, log of the sum of exponentials (infinite where none counts) and, if `towards`, d loss / d state."""
     loss = states.new_empty(len(states), dtype=accumulator(states))
     lse, hits = torch.empty_like(loss), torch.empty_like(loss, dtype=torch.bool)
     pulled = states.new_empty(len(states) if towards else 0, states.shape[1], dtype=loss.dtype)

@@ -81,7 +81,9 @@ def test_lower_precision_is_near_the_truth(dtype: torch.dtype, tolerance: float,
     n=st.integers(1, 9), v=st.integers(1, 20), new=st.integers(0, 7), form=st.sampled_from(FORMS),
     seed=st.integers(0, 2**31), size=st.sampled_from([0.01, 1.0, 60.0]),
 )  # fmt: skip
-def test_any_shape_and_size_of_logits(n: int, v: int, new: int, form: tuple[float, float], seed: int, size: float) -> None:
+def test_any_shape_and_size_of_logits(
+    n: int, v: int, new: int, form: tuple[float, float], seed: int, size: float
+) -> None:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -164,7 +166,9 @@ def test_registered_as_torch_asks_and_compiles_whole(random: Draw) -> None:
         return frozen_linear_cross_entropy(states, table, rows, targets, bias=bias, absent=absent, cap=3.0)[0].sum()
 
     compiled = torch.compile(total, fullgraph=True, backend="aot_eager")
-    for mine, eager in zip(*(torch.autograd.grad(f(states, rows), (states, rows)) for f in (compiled, total)), strict=True):
+    for mine, eager in zip(
+        *(torch.autograd.grad(f(states, rows), (states, rows)) for f in (compiled, total)), strict=True
+    ):
         assert torch.equal(mine, eager)
 
 
