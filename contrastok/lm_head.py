@@ -19,7 +19,7 @@ from contrastok.models import language_head, load_model, load_with, transformer,
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-GRID = (-1e6, -100.0, -10.0, -1.0, -1e-2, 1e-2, 1.0, 10.0, 100.0, 1e6)
+GRID = (-1e6, -100.0, -10.0, -1.0, -1e-3, 1e-3, 1.0, 10.0, 100.0, 1e6)
 """What an output layer is made to say, to see what the model makes of it."""
 
 
