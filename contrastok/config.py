@@ -410,7 +410,8 @@ GROUPS = {
 Example: contrastok eval recovery    --sample 200 --corpus corpus/
          contrastok eval relatedness --model model/
          contrastok eval retrieval   --model model/ --queries queries.jsonl --passages passages.jsonl
-         contrastok eval no-harm     --model model/ --texts corpus/"""
+         contrastok eval no-harm     --model model/ --texts corpus/
+         contrastok eval generation  --model model/ --texts held-out/"""
 }
 """The groups of commands, and what they are for."""
 

@@ -158,8 +158,12 @@ def load_with_head(name: str, device: str = "cpu") -> SentenceTransformer:
     return model.requires_grad_(False)
 
 
-def require_head(model: SentenceTransformer, objective: str) -> LanguageHead:
+def require_head(model: SentenceTransformer, needs: str) -> LanguageHead:
     """The head of a model.
+
+    Args:
+        model: as `load_with_head` gives it.
+        needs: who asks, in words of the command line.
 
     Raises:
         ModelError: it has none.
@@ -167,8 +171,8 @@ def require_head(model: SentenceTransformer, objective: str) -> LanguageHead:
     head: LanguageHead | None = language_head(model)
     if head is None:
         raise ModelError(
-            f"holds no causal language-model head, which --objective {objective} needs",
+            f"holds no causal language-model head, which {needs} needs",
             where=type(transformer(model)).__name__,
-            hint="name the folder of a causal language model (LlamaForCausalLM, ...), or take another --objective",
+            hint="name the folder of a causal language model (LlamaForCausalLM, ...)",
         )
     return head

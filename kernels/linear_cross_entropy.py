@@ -30,8 +30,8 @@ def frozen_linear_cross_entropy(
     The logit of class c is z = scale (x . w_c + b_c), or cap tanh(z / cap) where there is a cap (Gemma 2, Gemma Team
     2024, arXiv 2408.00118). The table is frozen, so the gradient of a state is a mean of class rows, weighted as in
     attention, and comes out of the pass that makes the loss (online softmax, Milakov & Gimelshein 2018); trainable rows
-    get theirs from their own n logits and the sum over all. Memory is O(N d), whatever V. Sums are taken in float32 and in
-    a fixed order: the same input gives the same bits. There is no second derivative.
+    get theirs from their own n logits and the sum over all. Memory is O(N d), whatever V. Sums are taken in float32
+    and in a fixed order: the same input gives the same bits. There is no second derivative.
 
     Args:
         states: `[N, d]`, any float dtype; the classes are rounded to it before they are multiplied.

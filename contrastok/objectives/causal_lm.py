@@ -38,7 +38,7 @@ class OverHead(Loss):
 
     def __init__(self, student: Student, config: TrainConfig) -> None:
         super().__init__(student, config)
-        head, overlay = require_head(student.model, config.objective), student.overlay
+        head, overlay = require_head(student.model, f"--objective {config.objective}"), student.overlay
         self._head = [head]  # in a list: it is not trained
         old = head.linear.weight.shape[0]
         self.class_of = torch.arange(max(old, len(overlay.slots)), device=student.device)
@@ -54,7 +54,7 @@ class OverHead(Loss):
         Raises:
             ModelError: the model comes without such a head.
         """
-        require_head(model, config.objective)
+        require_head(model, f"--objective {config.objective}")
 
     def next_token(self, inputs: Inputs, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean cross-entropy of each token from the states before it, and how many are the likeliest.
