@@ -156,4 +156,5 @@ def read_head_rows(file: Path) -> torch.Tensor | None:
     """The classes of the new ids in a file that `read_rows` can read, float32 `[m, d]`; None where it holds none."""
     from safetensors.torch import load_file
 
-    return load_file(file).get(HEAD_ROWS)
+    found: dict[str, torch.Tensor] = load_file(file)
+    return found.get(HEAD_ROWS)

@@ -41,12 +41,14 @@ class LanguageHead(nn.Module):
 
     def __init__(self, full: Any, body: Any) -> None:
         super().__init__()
-        name, linear, prefix = type(full).__name__, full.get_output_embeddings(), full.base_model_prefix
-        if type(getattr(full, prefix, None)) is not type(body):
+        name, prefix = type(full).__name__, full.base_model_prefix
+        linear, table = full.get_output_embeddings(), full.get_input_embeddings().weight
+        inner: Any = getattr(full, prefix, None)
+        if type(inner) is not type(body):
             raise _refused(name, f"its body is no {type(body).__name__}")
         if not isinstance(linear, nn.Linear):
             raise _refused(name, f"its output layer is {type(linear).__name__}, not nn.Linear")
-        self.tied = linear.weight is full.get_input_embeddings().weight
+        self.tied = linear.weight is table
         setattr(full, prefix, body)
         if self.tied:
             linear.weight = body.get_input_embeddings().weight

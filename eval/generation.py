@@ -140,8 +140,8 @@ def _headline(summary: Mapping[str, Any]) -> str:
     if summary["identical"] is None:
         return "[yellow]No text without a new token was given, so nothing is shown about them.[/]"
     if summary["identical"]:
-        return f"[green]Identical:[/] {texts:,} texts without a new token: the same logits of old tokens, bit for bit."
+        return f"[green]Identical:[/] {texts:,} texts without a new token have the logits that they had, to the bit."
     return (
-        f"[bold red]NOT identical:[/] of {texts:,} texts without a new token, {summary['ids_changed']:,} have other ids "
-        f"and {summary['logits_changed']:,} other logits of old tokens."
+        f"[bold red]NOT identical:[/] of {texts:,} texts without a new token, {summary['ids_changed']:,} have other "
+        f"ids and {summary['logits_changed']:,} other logits of old tokens."
     )

@@ -82,12 +82,12 @@ def measure_generation(
             groups["with_new_token"].add(text, old, ours)
         _add_ranks(ranks, part, before, views, new)
     harmed = _clean_texts(checkpoint, base, clean, groups["without_new_token"], new, console)
-    old, saved = (sum(pair[k] for pair in groups["with_new_token"].tokens) for k in (0, 1))
+    count, left = (sum(pair[k] for pair in groups["with_new_token"].tokens) for k in (0, 1))
     return {
         "identical": None if not clean else not harmed["ids_changed"] + harmed["logits_changed"],
         **harmed,
         "perplexity_per_byte": {name: tally.figures(seed) for name, tally in groups.items()},
-        "tokens": {"base": old, "result": saved, "saved": old - saved, "share": (old - saved) / old if old else 0.0},
+        "tokens": {"base": count, "result": left, "saved": count - left, "share": 1 - left / max(count, 1)},
         "ranks": _rank_figures(ranks, len(checkpoint.rows), seed),
         "seed": seed,
     }
@@ -152,7 +152,8 @@ def _rank_figures(ranks: Mapping[str, Sequence[tuple[int, int]]], rows: int, see
 
     def by_term(view: str, score: Callable[[npt.NDArray[np.int64]], npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
         row, rank = np.array(ranks[view]).T
-        return np.bincount(row, weights=score(rank).astype(np.float64), minlength=rows)
+        summed = np.bincount(row, weights=score(rank), minlength=rows)
+        return summed.astype(np.float64)
 
     scores: dict[str, Callable[[npt.NDArray[np.int64]], npt.NDArray[Any]]] = {
         "mrr": lambda rank: 1 / rank, "hit@1": lambda rank: rank <= 1, "hit@10": lambda rank: rank <= 10,

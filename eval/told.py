@@ -117,9 +117,9 @@ def tell(
         given, (nats, ranks, alike) = mask[:, 1:].bool(), _of_positions(models, ids, mask, old)
         lengths = given.sum(dim=1).tolist()
         for own, n, r in zip(told, nats, ranks, strict=True):
-            pieces = zip(n.split(lengths), r.split(lengths), strict=True)
+            pieces = zip(torch.split(n, lengths), torch.split(r, lengths), strict=True)
             own += [Told(a.double().cpu().numpy(), b.cpu().numpy()) for a, b in pieces]
-        same += [bool(piece.all()) for piece in alike.split(lengths)]
+        same += [bool(piece.all()) for piece in torch.split(alike, lengths)]
     return told, same
 
 
@@ -136,7 +136,7 @@ def _of_positions(
     nats: list[list[torch.Tensor]] = [[] for _ in models]
     ranks: list[list[torch.Tensor]] = [[] for _ in models]
     alike = []
-    for target, *parts in zip(targets.split(POSITIONS), *(s.split(POSITIONS) for s in states), strict=True):
+    for target, *parts in zip(*(torch.split(each, POSITIONS) for each in (targets, *states)), strict=True):
         logits = [language_head(model).logits(part) for model, part in zip(models, parts, strict=True)]
         for n, r, scores in zip(nats, ranks, logits, strict=True):
             own = scores.gather(1, target[:, None])

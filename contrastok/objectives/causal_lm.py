@@ -123,7 +123,7 @@ class TokenKl(OverHead):
         with self.student.watch("loss"):
             teacher = taught[-1].flatten(0, 1).index_select(0, batch.aligned.teacher)
             student = states[-1].flatten(0, 1).index_select(0, batch.aligned.student)
-            parts = zip(teacher.split(POSITIONS), student.split(POSITIONS), strict=True)
+            parts = zip(*(torch.split(each, POSITIONS) for each in (teacher, student)), strict=True)
             found = [checkpoint(self._divergence, *part, use_reentrant=False) for part in parts]  # made again, not kept
             distill = torch.stack(found).sum() / len(student)
             return LossTerms.of(distill, distill=distill)
