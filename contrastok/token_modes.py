@@ -71,7 +71,7 @@ def apply_tokens(
         plain = Tokenizer.from_str(json.dumps(state))
         _insert(state["model"], plain, [token.form for token in tokens if not token.added])
     extended = Tokenizer.from_str(json.dumps(state))
-    lstrip = family not in ("wordpiece", "wordlevel")  # else a lone space mark is left before the token
+    lstrip = decoding_drops_spaces(family, "added")  # else a lone space mark is left before the token
     extended.add_tokens(
         [
             AddedToken(token.form, single_word=bool(re.search(r"\w", token.form)), lstrip=lstrip, normalized=True)
@@ -80,6 +80,11 @@ def apply_tokens(
         ]
     )
     return extended, edits
+
+
+def decoding_drops_spaces(family: str, mode: str) -> bool:
+    """Whether a new token takes the space before it, which decoding does not give back."""
+    return mode == "added" and family not in ("wordpiece", "wordlevel")
 
 
 def _insert(model: dict[str, Any], backend: Tokenizer, forms: Sequence[str]) -> None:

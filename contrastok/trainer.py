@@ -52,6 +52,7 @@ from contrastok.story import (
     summarise,
     versions,
 )
+from contrastok.token_modes import decoding_drops_spaces
 from contrastok.trainables import TRAINABLES
 from contrastok.trainables.shared import effective_rank
 from contrastok.trainables.whole import write_old_rows
@@ -91,6 +92,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
     console.print(plan_table(words, pairs, tokens=config.dry_run))
     if TRAINABLES[config.trainable].moves_old:
         console.print(f"[yellow]note:[/] --trainable {config.trainable} moves old rows: nothing stays bit for bit")
+    if OBJECTIVES[config.objective].head and decoding_drops_spaces(words.plan.family, words.plan.mode):
+        console.print(
+            "[yellow]note:[/] decoding drops the space before a token of --token-mode added; where people will read "
+            "what the model writes, give gen-pairs and train --token-mode vocab"
+        )
     if config.two_stage:
         console.print("[yellow]note:[/] --two-stage moves the body: no text keeps the base model's embedding")
     if config.dry_run:
