@@ -20,8 +20,8 @@ from contrastok.console import Console, emit_json
 from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
 from contrastok.initializers import INITIALIZERS, InitOptions, initial_rows
-from contrastok.lm_head import load_with_head
-from contrastok.models import frozen_hash, input_embedding, language_head, tokenizer_fingerprint
+from contrastok.lm_head import load_with_head, save_with_head
+from contrastok.models import frozen_hash, input_embedding, tokenizer_fingerprint
 from contrastok.token_modes import NewToken
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer
 
@@ -79,9 +79,7 @@ def write_checkpoint(
 
     base = manifest["base_model"]
     merge(model, plan, rows.detach().cpu(), extended, head_rows)
-    model.save_pretrained(str(folder), create_model_card=False)
-    if (head := language_head(model)) is not None:
-        head.save(folder)
+    save_with_head(model, folder)
     about = {
         "contrastok": json.dumps(
             {

@@ -65,10 +65,9 @@ class LanguageHead(nn.Module):
             cap=self.cap,
         )  # fmt: skip
 
-    def logits(self, states: torch.Tensor, absent: torch.Tensor | None = None) -> torch.Tensor:
-        """Float32 logits of the head's classes, `[N, V]`; minus infinity for those that are absent."""
-        logits = shaped(self.linear(states).float(), self.scale, self.cap)
-        return logits if absent is None else logits.masked_fill(absent, -torch.inf)
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """Float32 logits of the head's own classes, `[N, V]`."""
+        return shaped(self.linear(states).float(), self.scale, self.cap)
 
     @torch.no_grad()
     def grow(self, ids: list[int], rows: torch.Tensor | None, table: nn.Parameter) -> None:
@@ -140,6 +139,13 @@ def _refused(name: str, why: str) -> ModelError:
         f"the language-model head of {name} cannot be given new tokens: {why}",
         hint="save its body alone (model.base_model.save_pretrained) to add tokens to that",
     )
+
+
+def save_with_head(model: SentenceTransformer, folder: Path) -> None:
+    """Write a model as stock libraries do, and with it the head that it was loaded with."""
+    model.save_pretrained(str(folder), create_model_card=False)
+    if (head := language_head(model)) is not None:
+        head.save(folder)
 
 
 def load_with_head(name: str, device: str = "cpu") -> SentenceTransformer:

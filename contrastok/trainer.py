@@ -176,8 +176,8 @@ def _train_rows(
     overlay = _lay(model, words, start.placed, classes, config)
     if config.compile:
         compile_layers(model)
-    on_gpu = accelerator.device.type == "cuda"
-    with cut(model, config.layers), masks_ready(model, words.extended) if on_gpu else contextlib.nullcontext():
+    ready = accelerator.device.type == "cuda" and language_head(model) is None  # a causal body has a mask of its own
+    with cut(model, config.layers), masks_ready(model, words.extended) if ready else contextlib.nullcontext():
         loop = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide, head)
         curve, profile, notes, lora = loop.run(), loop.watch.milliseconds(), _notes(loop), None
         if config.two_stage:

@@ -43,9 +43,8 @@ class OverHead(Loss):
         old = head.linear.weight.shape[0]
         self.class_of = torch.arange(max(old, len(overlay.slots)), device=student.device)
         self.class_of[overlay.ids] = old + torch.arange(len(overlay.ids), device=student.device)
-        taken = overlay.ids[overlay.ids < old]
         self.absent = torch.zeros(old, dtype=torch.bool, device=student.device)
-        self.absent[taken] = True
+        self.absent[overlay.ids[overlay.ids < old]] = True
 
     @classmethod
     def check(cls, model: SentenceTransformer, config: TrainConfig) -> None:
@@ -116,6 +115,10 @@ class TokenKl(OverHead):
     Only what is read is trained: a new token is no class here.
     """
 
+    def __init__(self, student: Student, config: TrainConfig) -> None:
+        super().__init__(student, config)
+        self.present = (~self.absent).nonzero().squeeze(1)
+
     def forward(self, batch: Batch) -> LossTerms:
         """Mean KL divergence KL(in original tokens || in new ones) over aligned positions."""
         assert batch.aligned is not None  # the registry asks the feed for it
@@ -130,7 +133,8 @@ class TokenKl(OverHead):
 
     def _divergence(self, teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
         """Sum of the divergences at some positions, from their states `[N, d]`."""
-        there, here = (self._head[0].logits(states)[:, ~self.absent].log_softmax(-1) for states in (teacher, student))
+        logits = (self._head[0].logits(states).index_select(1, self.present) for states in (teacher, student))
+        there, here = (each.log_softmax(-1) for each in logits)
         return F.kl_div(here, there, reduction="sum", log_target=True)
 
 

@@ -148,7 +148,7 @@ def test_loss_and_gradients_are_the_stock_models(make_run: Make, kind: str) -> N
 @pytest.mark.parametrize("objective", HEADED)
 @pytest.mark.parametrize("kind", ["mistral", "qwen2"])
 def test_it_lowers_its_own_loss(make_run: Make, kind: str, objective: str) -> None:
-    loop = make_loop(make_run(kind, objective=objective, epochs=10))
+    loop = make_loop(make_run(kind, objective=objective, epochs=5))
     batch = loop.feed[0][0]
     first, start = float(loop.loss(batch).total.detach()), loop.overlay.rows.detach().clone()
     loop.run()
