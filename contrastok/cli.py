@@ -29,6 +29,7 @@ RUNNERS = {
     "eval relatedness": ("contrastok.eval.relatedness", "relatedness"),
     "eval retrieval": ("contrastok.eval.retrieval", "retrieval"),
     "eval no-harm": ("contrastok.eval.no_harm", "no_harm"),
+    "eval generation": ("contrastok.eval.generation", "generation"),
     "compare": ("contrastok.eval.compare", "compare"),
 }
 """Where the function of each command lies; imported when it is called."""

@@ -240,8 +240,16 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--trainable {self.trainable} is none: {did_you_mean(self.trainable, TRAINABLES)}")
         elif self.precision != "fp32" and TRAINABLES[self.trainable].needs_fp32:
             found.append(f"--trainable {self.trainable} needs --precision fp32: it trains copies of the frozen weights")
-        if self.layers and self.objective in OBJECTIVES and OBJECTIVES[self.objective].masked:
+        chosen = OBJECTIVES.get(self.objective)
+        if self.layers and chosen is not None and (chosen.masked or chosen.head):
             found.append(f"--objective {self.objective} has a head for the last layer alone: leave out --layers")
+        if (
+            chosen is not None
+            and chosen.head
+            and self.trainable in TRAINABLES
+            and TRAINABLES[self.trainable].needs_fp32
+        ):
+            found.append(f"--trainable {self.trainable} trains a copy of the table, which the head does not see")
         if self.two_stage:
             found += [
                 f"--two-stage {why}"
@@ -442,7 +450,8 @@ GROUPS = {
 Example: contrastok eval recovery    --sample 200 --corpus corpus/
          contrastok eval relatedness --model model/
          contrastok eval retrieval   --model model/ --queries queries.jsonl --passages passages.jsonl
-         contrastok eval no-harm     --model model/ --texts corpus/"""
+         contrastok eval no-harm     --model model/ --texts corpus/
+         contrastok eval generation  --model model/ --texts held-out/"""
 }
 """The groups of commands, and what they are for."""
 

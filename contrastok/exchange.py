@@ -16,10 +16,13 @@ from contrastok.console import Console, emit_json
 from contrastok.errors import InputError
 from contrastok.export import base_facts, plan_of, read_delta, rebuild, tell_plan
 from contrastok.files import atomic_folder, check_output
+from contrastok.head_rows import first_head_rows
+from contrastok.initializers import FALLBACK
+from contrastok.lm_head import load_with_head
 from contrastok.models import (
     input_embedding,
+    language_head,
     load_architecture,
-    load_model,
     load_tokenizer,
     tokenizer_fingerprint,
     transformer,
@@ -88,19 +91,22 @@ def import_adapter(config: ImportConfig) -> dict[str, Any]:
     inputs = [config.adapter, *([Path(config.model)] if Path(config.model).exists() else [])]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
     adapter = read_adapter(config.adapter)
-    model = load_model(config.model)
-    rows = input_rows(adapter, model)
+    model = load_with_head(config.model)
+    rows, classes = token_rows(adapter, model)
     about = adapter.about or foreign_about(adapter, model, config.model)
-    return rebuild(config, adapter.file, model, by_row(adapter, plan_of(about), rows), about)
+    plan = plan_of(about)
+    rows = by_row(adapter, plan, rows)
+    classes = first_head_rows(model, plan, FALLBACK) if classes is None else by_id(adapter, plan, classes)
+    return rebuild(config, adapter.file, model, rows, about, classes)
 
 
-def input_rows(adapter: Adapter, model: SentenceTransformer) -> torch.Tensor:
-    """The rows `[n, d]` that an adapter has for a model's input embedding.
+def token_rows(adapter: Adapter, model: SentenceTransformer) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The rows `[n, d]` that an adapter has for a model's input embedding, and for its head if that is not tied.
 
     Raises:
-        InputError: there are none, others that differ from them, or old rows that are not the model's.
+        InputError: there are none, others that are not theirs, or old rows that are not the model's.
     """
-    body, table = transformer(model), input_embedding(model).weight
+    body, table, head = transformer(model), input_embedding(model).weight, language_head(model)
     own = path_of(body, input_embedding(model))
     # the adapter's model may hold ours (`model.embed_tokens` of a causal LM), or ours the adapter's
     named = next((p for p in adapter.rows if f".{p}".endswith(f".{own}") or f".{own}".endswith(f".{p}")), None)
@@ -111,22 +117,24 @@ def input_rows(adapter: Adapter, model: SentenceTransformer) -> torch.Tensor:
             hint="give --model the base model of the adapter",
         )
     rows = adapter.rows[named]
-    other = next((path for path, values in adapter.rows.items() if not torch.equal(values, rows)), None)
-    if other is not None:
+    others = [path for path, values in adapter.rows.items() if not torch.equal(values, rows)]
+    untied = head is not None and not head.tied
+    if len(others) > untied:
         raise InputError(
-            f"has rows of their own for {other}, and a checkpoint holds rows of the input embedding",
+            f"has rows of their own for {others[0]}, and the model has no such table",
             where=adapter.file,
-            hint="merge the adapter with PEFT (merge_and_unload), and save the model",
+            hint="give --model the base model of the adapter; merge adapters of other kinds with PEFT",
         )
     old = [i for i in range(len(table)) if i not in set(adapter.ids)]
     for path, stored in adapter.tables.items():
-        if len(stored) < len(table) or not torch.equal(stored[old].to(table), table[old]):
+        known = head.linear.weight if untied and path != named else table
+        if len(stored) < len(known) or not torch.equal(stored[old].to(known), known[old]):
             raise InputError(
                 f"holds a table for {path} whose old rows are not those of the model",
                 where=adapter.file,
                 hint="give --model the base model of the adapter; old rows that were trained cannot be imported",
             )
-    return rows
+    return rows, adapter.rows[others[0]] if others else None
 
 
 def by_row(adapter: Adapter, plan: VocabularyPlan, rows: torch.Tensor) -> torch.Tensor:
@@ -137,8 +145,14 @@ def by_row(adapter: Adapter, plan: VocabularyPlan, rows: torch.Tensor) -> torch.
     """
     if sorted(plan.ids) != sorted(adapter.ids):
         raise InputError("its token_indices are not the ids of its tokens", where=adapter.folder / CONFIG)
+    place = {id: at for at, id in enumerate(plan.ids)}
+    return by_id(adapter, plan, rows)[[place[plan.ids_of(term)[0]] for term in plan.terms]]
+
+
+def by_id(adapter: Adapter, plan: VocabularyPlan, rows: torch.Tensor) -> torch.Tensor:
+    """An adapter's rows in the order of a plan's ids, float32 `[m, d]`."""
     place = {id: at for at, id in enumerate(adapter.ids)}
-    return rows[[place[plan.ids_of(term)[0]] for term in plan.terms]].float()
+    return rows[[place[id] for id in plan.ids]].float()
 
 
 def foreign_about(adapter: Adapter, model: SentenceTransformer, name: str) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from rich.markup import escape
 
 from contrastok import __version__
 from contrastok.card import model_card
-from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, read_manifest, read_rows
+from contrastok.checkpoint import HEAD_ROWS, INITIAL_ROWS, MANIFEST, ROWS, read_head_rows, read_manifest, read_rows
 from contrastok.config import ApplyConfig, ImportConfig
 from contrastok.console import Console, emit_json
 from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
 from contrastok.initializers import INITIALIZERS, InitOptions, initial_rows
-from contrastok.models import frozen_hash, input_embedding, load_model, tokenizer_fingerprint
+from contrastok.lm_head import load_with_head, save_with_head
+from contrastok.models import frozen_hash, input_embedding, tokenizer_fingerprint
 from contrastok.overlay import merge
 from contrastok.token_modes import NewToken
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer
@@ -53,6 +54,7 @@ def write_checkpoint(
     initial: torch.Tensor | None,
     manifest: dict[str, Any],
     given_up: Mapping[str, Any] | None = None,
+    head_rows: torch.Tensor | None = None,
 ) -> dict[str, Any]:
     """Merge rows into the model, save it as stock libraries do, reload it from disk and check that nothing else moved.
 
@@ -65,6 +67,7 @@ def write_checkpoint(
         initial: initial rows `[n, d]`; without them no file of them is written.
         manifest: the content of contrastok.json; `frozen` is added here.
         given_up: what old weights were trained, see `TrainedRows`.
+        head_rows: classes of the new ids in a head that is not tied, `[m, d]`.
 
     Returns:
         the manifest as written.
@@ -75,8 +78,8 @@ def write_checkpoint(
     from safetensors.torch import save_file
 
     base = manifest["base_model"]
-    merge(model, plan, rows.detach().cpu(), extended)
-    model.save_pretrained(str(folder), create_model_card=False)
+    merge(model, plan, rows.detach().cpu(), extended, head_rows)
+    save_with_head(model, folder)
     told = {
         "base_model": base,
         "init": manifest["init"],
@@ -85,10 +88,11 @@ def write_checkpoint(
         **({"only_rows": False} if given_up else {}),
     }
     about = {"contrastok": json.dumps(tell_plan(plan) | told, ensure_ascii=False)}
-    save_file({"rows": rows.detach().float().cpu().contiguous()}, folder / ROWS, metadata=about)
+    new = {"rows": rows} if head_rows is None else {"rows": rows, HEAD_ROWS: head_rows}
+    save_file({name: own.detach().float().cpu().contiguous() for name, own in new.items()}, folder / ROWS, about)
     if initial is not None:
         save_file({"rows": initial.detach().float().cpu().contiguous()}, folder / INITIAL_ROWS)
-    after, tensors = frozen_hash(load_model(str(folder)), list(plan.ids), base["table_rows"])
+    after, tensors = frozen_hash(load_with_head(str(folder)), list(plan.ids), base["table_rows"])
     manifest["frozen"] = {"tensors": tensors, "sha256_before": base["frozen_sha256"], "sha256_after": after}
     if given_up:
         manifest["frozen"]["given_up"] = {name: value for name, value in given_up.items() if name != "sha256"}
@@ -126,7 +130,7 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
             where=config.rows,
             hint="use the whole checkpoint folder, or train again with --trainable rows and without --two-stage",
         )
-    return rebuild(config, config.rows, load_model(config.model), rows, about)
+    return rebuild(config, config.rows, load_with_head(config.model), rows, about, read_head_rows(config.rows))
 
 
 def rebuild(
@@ -135,6 +139,7 @@ def rebuild(
     model: SentenceTransformer,
     rows: torch.Tensor,
     about: Mapping[str, Any],
+    head_rows: torch.Tensor | None,
 ) -> dict[str, Any]:
     """Write the checkpoint that rows and a base model make.
 
@@ -144,6 +149,7 @@ def rebuild(
         model: the base model.
         rows: `[n, d]`.
         about: what the rows' file says of them, see `read_delta`.
+        head_rows: classes of the new ids in a head that is not tied, `[m, d]`.
 
     Returns:
         see `apply`.
@@ -183,7 +189,8 @@ def rebuild(
             )
         summary["initial_rows_known"] = start is not None
         with atomic_folder(config.out, config.overwrite) as folder:
-            summary["frozen"] = write_checkpoint(folder, model, extended, plan, rows, start, manifest)["frozen"]
+            written = write_checkpoint(folder, model, extended, plan, rows, start, manifest, head_rows=head_rows)
+            summary["frozen"] = written["frozen"]
         console.print(f"{len(plan.terms)} tokens added to {escape(config.model)}: [bold]{escape(str(config.out))}[/]")
     emit_json(summary, config.json)
     return summary

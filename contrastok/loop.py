@@ -20,6 +20,7 @@ from contrastok.errors import ContrastokError, ModelError
 from contrastok.feed import Batch, Feed
 from contrastok.forgetting import Restarts, hold_out
 from contrastok.losses import LossTerms
+from contrastok.models import language_head
 from contrastok.objectives import OBJECTIVES
 from contrastok.shallow import Head
 from contrastok.starting import Guide
@@ -138,10 +139,16 @@ class Loop:
         self.watch = Stopwatch(config.profile, self.device)
         self.student = Student(model, overlay, data.keys.to(self.device), self.watch, head, adapters)
         self.objective = OBJECTIVES[config.objective].build(self.student, config)
-        self.trained = [p for p in overlay.parameters() if p.requires_grad]
+        classes = [] if overlay.head is None else list(overlay.head.parameters())
+        own_rate = {id(parameter) for parameter in classes}
+        self.trained = [p for p in overlay.parameters() if p.requires_grad and id(p) not in own_rate]
         own = TRAINABLES[config.trainable].rate
         self.rate = config.learning_rate or own or default_rate(overlay.weight, guide is not None)
         groups: list[dict[str, Any]] = [{"params": self.trained, "lr": self.rate}]
+        if classes:  # a step is measured by the table that they stand in
+            table = language_head(model).linear.weight
+            groups.append({"params": classes, "lr": config.learning_rate or default_rate(table, guide is not None)})
+            self.trained = [*self.trained, *classes]
         if adapters is not None:
             groups.append({"params": adapters.parameters(), "lr": adapters.rate})
             self.trained = [*self.trained, *adapters.parameters()]

@@ -79,9 +79,14 @@ def apply_tokens(
     return extended, edits
 
 
+def decoding_drops_spaces(family: str, mode: str) -> bool:
+    """Whether a new token takes the space before it, which decoding does not give back."""
+    return mode == "added" and family not in ("wordpiece", "wordlevel")
+
+
 def _rules(token: NewToken, family: str) -> dict[str, bool]:
     """How an AddedToken of ours matches: whole words, in the text as the normaliser leaves it."""
-    lstrip = family not in ("wordpiece", "wordlevel")  # else a lone space mark is left before the token
+    lstrip = decoding_drops_spaces(family, "added")  # else a lone space mark is left before the token
     return {"single_word": bool(re.search(r"\w", token.form)), "lstrip": lstrip, "normalized": True}
 
 

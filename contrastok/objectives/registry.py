@@ -66,6 +66,7 @@ class Objective:
         ranks: whether its accuracy means something.
         random_contexts: whether anchors are random contexts of the terms and not the pairs'.
         masked: whether batches hold the anchors with some tokens masked.
+        head: whether it needs a causal language-model head, of which new tokens are classes.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Objective:
     ranks: bool = True
     random_contexts: bool = False
     masked: bool = False
+    head: bool = False
 
 
 OBJECTIVES: dict[str, Objective] = {}
@@ -93,12 +95,14 @@ def objective(
     ranks: bool = True,
     random_contexts: bool = False,
     masked: bool = False,
+    head: bool = False,
 ) -> Callable[[L], L]:
     """Register a class as the objective `name`; the first line of its docstring describes it."""
 
     def register(build: L) -> L:
         summary = (build.__doc__ or "").strip().splitlines()[0]
-        OBJECTIVES[name] = Objective(name, summary, source, build, own_keys, aligned, ranks, random_contexts, masked)
+        needs = (own_keys, aligned, ranks, random_contexts, masked, head)
+        OBJECTIVES[name] = Objective(name, summary, source, build, *needs)
         return build
 
     return register

@@ -35,7 +35,7 @@ from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 
 Make = Callable[..., TrainConfig]
 FAMILIES = ("wordpiece", "byte-bpe", "unigram")
-ON_PAIRS = [name for name in OBJECTIVES if name not in ("mlm", "one_token")]
+ON_PAIRS = [name for name in OBJECTIVES if name not in ("mlm", "one_token") and not OBJECTIVES[name].head]
 
 
 def make_loop(config: TrainConfig, state: RunState | None = None) -> Loop:
