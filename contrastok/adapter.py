@@ -56,17 +56,16 @@ def token_tables(model: Any) -> dict[str, torch.Tensor]:
     """The tables of a Hugging Face model that have a row for each token, `[V, d]`, by path; tied ones are the same.
 
     Raises:
-        ModelError: PEFT would lose the bias of a tied head.
+        ModelError: PEFT would lose the bias of its head.
     """
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    found = {path_of(model, module): module.weight for module in (embedding, head) if module is not None}
-    if head is not None and head.weight is embedding.weight and getattr(head, "bias", None) is not None:
+    if getattr(head, "bias", None) is not None:
         raise ModelError(
-            "its output head is tied and has a bias, which PEFT's Trainable Tokens leave out",
+            "its output head has a bias, which PEFT's Trainable Tokens leave out",
             where=type(model).__name__,
             hint="use the checkpoint itself: stock libraries load it",
         )
-    return found
+    return {path_of(model, module): module.weight for module in (embedding, head) if module is not None}
 
 
 def write_adapter(folder: Path, model: Any, ids: Sequence[int], base: str, about: Mapping[str, Any]) -> None:

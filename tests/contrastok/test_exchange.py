@@ -256,14 +256,17 @@ def test_decoders_get_the_rows_of_their_head(tmp_path: Path, tied: bool, padding
     assert torch.equal(loaded(text).logits, base(text).logits)
 
 
-def test_a_tied_head_with_a_bias_is_refused(tmp_path: Path) -> None:
+def test_a_head_with_a_bias_is_refused(tmp_path: Path) -> None:
     """PEFT drops the bias, and every logit would be wrong."""
-    from transformers import BertConfig, BertForMaskedLM
+    from transformers import BertConfig, BertForMaskedLM, PhiConfig, PhiForCausalLM
 
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
-    model = BertForMaskedLM(BertConfig(vocab_size=40, **sizes))
-    with pytest.raises(ModelError, match="has a bias"):
-        write_adapter(tmp_path, model, [39], "base", {})
+    for model in (
+        BertForMaskedLM(BertConfig(vocab_size=40, **sizes)),
+        PhiForCausalLM(PhiConfig(vocab_size=40, **sizes)),
+    ):
+        with pytest.raises(ModelError, match="has a bias"):
+            write_adapter(tmp_path, model, [39], "base", {})
     assert not any(tmp_path.iterdir())
 
 
