@@ -78,9 +78,7 @@ def merge(
 
 
 @torch.no_grad()
-def merge_rows(
-    model: Any, plan: VocabularyPlan, rows: torch.Tensor, head_rows: torch.Tensor | None = None
-) -> None:
+def merge_rows(model: Any, plan: VocabularyPlan, rows: torch.Tensor, head_rows: torch.Tensor | None = None) -> None:
     """Write rows into the model's own embedding table, and its head's.
 
     The old rows are copied bit by bit. The table grows only if an id lies beyond it and never shrinks: rows

@@ -11,22 +11,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from contrastok.overlay import attach
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import build_training_set
 from contrastok.bounds import Bounded
 from contrastok.checkpoint import load_checkpoint
-from contrastok.config import ApplyConfig, TrainConfig
+from contrastok.config import ApplyConfig, ExportConfig, ImportConfig, TrainConfig
 from contrastok.console import Console
 from contrastok.errors import ConfigError, ModelError
+from contrastok.exchange import export_adapter, import_adapter
 from contrastok.export import apply, init_context
 from contrastok.feed import Batch
+from contrastok.files import sha256_file
 from contrastok.head_rows import first_head_rows, train_classes
 from contrastok.initializers import initial_rows
 from contrastok.lm_head import load_with_head
 from contrastok.loop import Loop, make_accelerator
-from contrastok.models import language_head
+from contrastok.models import language_head, load_tokenizer
 from contrastok.objectives import OBJECTIVES
+from contrastok.overlay import attach
 from contrastok.pairs import read_pairs
 from contrastok.state import RunState
 from contrastok.trainer import train
@@ -334,3 +336,23 @@ def test_a_body_under_the_name_of_a_language_model_has_no_head(
         {k: v for k, v in tensors.items() if k != "lm_head.weight"}, tmp_path / "model.safetensors", {"format": "pt"}
     )
     assert language_head(load_with_head(str(tmp_path))) is None
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gemma"])  # padded, grown, tied
+def test_rows_go_out_as_an_adapter_of_peft_and_come_back(make_run: Make, tmp_path: Path, kind: str) -> None:
+    """PEFT's logits are the checkpoint's, and the import gives the checkpoint back, classes and all."""
+    peft = pytest.importorskip("peft")
+    config = make_run(kind, out=tmp_path / "out")
+    train(config)
+    export_adapter(ExportConfig(model=config.out, out=tmp_path / "adapter", quiet=True))
+    import_adapter(ImportConfig(adapter=tmp_path / "adapter", model=config.model, out=tmp_path / "back", quiet=True))
+    for name in ("model.safetensors", "tokenizer.json", "new_rows.safetensors"):
+        assert sha256_file(tmp_path / "back" / name) == sha256_file(tmp_path / "out" / name), name
+    base, tokenizer = stock(config.model), load_tokenizer(str(tmp_path / "adapter"))
+    if len(tokenizer) > base.get_input_embeddings().num_embeddings:
+        base.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    loaded = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    ids = tokenizer("we bought zorblaxin at the market", return_tensors="pt")["input_ids"]
+    assert set(new_ids(tmp_path / "out")) & set(ids[0].tolist())
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, stock(config.out)(ids).logits)

@@ -268,19 +268,3 @@ def test_a_head_with_a_bias_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="has a bias"):
             write_adapter(tmp_path, model, [39], "base", {})
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("kind", ["llama", "neox"])
-def test_a_language_model_goes_out_and_comes_back(make_lm: Callable[..., TrainConfig], tmp_path: Path, kind: str) -> None:
-    """Tied and untied; PEFT's logits are the checkpoint's."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    config = make_lm(kind)
-    train(config)
-    export_adapter(ExportConfig(model=config.out, out=tmp_path / "adapter", quiet=True))
-    import_adapter(ImportConfig(adapter=tmp_path / "adapter", model=config.model, out=tmp_path / "back", quiet=True))
-    for name in ("model.safetensors", "tokenizer.json", "new_rows.safetensors"):
-        assert sha256_file(tmp_path / "back" / name) == sha256_file(Path(str(config.out)) / name), name
-    model, tokenizer = as_peft_users_do(config.model, tmp_path / "adapter", AutoModelForCausalLM)
-    wanted = states(AutoModelForCausalLM.from_pretrained(config.out), AutoTokenizer.from_pretrained(config.out))
-    assert torch.equal(states(model, tokenizer), wanted)
