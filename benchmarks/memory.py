@@ -13,6 +13,8 @@ there is one), backward and AdamW. The methods:
 * lora: PEFT's LoRA of rank 32 on the table, and on the head where it has its own. Old rows move.
 * peft: PEFT's TrainableTokens on the table, and on the head where it has its own.
 * contrastok: new rows over the table. A head stays as it is: new tokens are read and not written.
+* contrastok, head: new rows in the table and among the classes (`frozen_linear_cross_entropy`), one for both where the head
+  is tied. It holds no logits of the whole vocabulary, which `frozen` does, so it may take less.
 
 New tokens are the table's last rows. `peak` is what is in use at most from before a method gets ready to the end of its
 steps, above the model; `extra` is what of it goes beyond `frozen`. It is counted in resident memory on a CPU, which other things
@@ -36,12 +38,14 @@ from benchmarks.embedding_op import adamw, device
 from benchmarks.harness import Steps, machine, take_turns, timed, write_json
 from benchmarks.markdown import table
 from contrastok.embedding import RowOverlay
+from contrastok.kernels.linear_cross_entropy import frozen_linear_cross_entropy
 
 BATCH, EVERY = (4, 16), 10
 """Sequences and tokens of each; how often one of the tokens is new."""
 RANK = 32
 """Of LoRA, as PEFT's documentation compares it."""
 FLOOR, FULL, OURS, PEFT = "frozen", "full, copied", "contrastok", "peft"
+BOTH = "contrastok, head"
 ROOM = 2**31
 """Bytes that a process needs beside tables."""
 
@@ -170,6 +174,21 @@ def contrastok(model: Any, task: Task) -> Lesson:
     return loss_of(model, task), [overlay.rows]
 
 
+def both_ways(model: Any, task: Task) -> Lesson:
+    """The new rows, and the classes of a head that has its own table."""
+    _, rows = contrastok(model, task)
+    head, ids, slots = model.get_output_embeddings().weight, task.batch(), model.get_input_embeddings().slots
+    classes = rows if task.shape.head == "tied" else [nn.Parameter(head[task.ids].float())]
+    told = torch.where(slots >= 0, slots + len(head), torch.arange(len(slots), device=slots.device))
+    targets = told[ids[:, 1:]].flatten()
+
+    def loss() -> torch.Tensor:
+        states = model.model(input_ids=ids)[0][:, :-1].flatten(0, 1)
+        return frozen_linear_cross_entropy(states, head, classes[0], targets, absent=slots >= 0)[0].mean()
+
+    return loss, list({id(p): p for p in rows + classes}.values())
+
+
 def adapted(model: Any, task: Task, settings: Any, trained: str) -> Lesson:
     """A method of PEFT; of its parameters those are trained whose name holds a word."""
     from peft import get_peft_model
@@ -206,10 +225,12 @@ class Method:
     Attributes:
         prepare: gets a model ready.
         tables: how often each table must fit beside the model.
+        needs_head: whether it is about heads alone.
     """
 
     prepare: Callable[[Any, Task], Lesson]
     tables: int
+    needs_head: bool = False
 
 
 METHODS = {
@@ -219,6 +240,7 @@ METHODS = {
     "lora": Method(lora, 2),
     PEFT: Method(peft, 4),
     OURS: Method(contrastok, 1),
+    BOTH: Method(both_ways, 1, needs_head=True),
 }
 
 
@@ -248,7 +270,7 @@ def prepared(method: Method, model: Any, task: Task) -> Callable[[], None]:
     return step
 
 
-def too_large(name: str, task: Task, free: int) -> str | None:
+def left_out(name: str, task: Task, free: int) -> str | None:
     """Why a method is left out here, in a sentence; None where it fits.
 
     Args:
@@ -256,6 +278,8 @@ def too_large(name: str, task: Task, free: int) -> str | None:
         task: what it would get.
         free: bytes that there are.
     """
+    if METHODS[name].needs_head and task.shape.head == "none":
+        return f"{name} is left out: there is no head"
     tables = task.shape.tables * (1 + METHODS[name].tables)
     needed = tables * task.shape.bytes + ROOM
     if needed <= free:
@@ -274,7 +298,7 @@ def free_bytes() -> int:
 def measure(name: str, new: int, rounds: int) -> dict[str, Any]:
     """One shape: every method's peak and extra, and PEFT's extra over contrastok's."""
     task = Task(SHAPES[name], new)
-    skipped = {key: why for key in METHODS if (why := too_large(key, task, free_bytes()))}
+    skipped = {key: why for key in METHODS if (why := left_out(key, task, free_bytes()))}
     for why in skipped.values():
         print(f"{name}: {why}")
     methods = {key: (steps_of, (key, task)) for key in METHODS if key not in skipped}
@@ -290,7 +314,7 @@ def measure(name: str, new: int, rounds: int) -> dict[str, Any]:
         "peak_bytes": peak,
         "extra_bytes": extra,
         "least_extra_bytes": least,
-        "saved_bytes": {key: peak[FULL] - peak[key] for key in (PEFT, OURS) if {key, FULL} <= peak.keys()},
+        "saved_bytes": {key: peak[FULL] - peak[key] for key in (PEFT, OURS, BOTH) if {key, FULL} <= peak.keys()},
         "extra_ratio": {key: bytes_ / extra[OURS] for key, bytes_ in extra.items() if key != OURS},
         "skipped": skipped,
     }
