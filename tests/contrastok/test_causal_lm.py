@@ -130,7 +130,7 @@ def reference(loop: Loop, batch: Batch) -> tuple[torch.Tensor, ...]:
     return loss.detach(), rows, head.weight.grad[overlay.ids]
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2", "gpt2", "phi", "cohere"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2", "gpt2", "phi"])
 def test_loss_and_gradients_are_the_stock_models(make_run: Make, kind: str) -> None:
     """Forms share a row; where the head is not tied each has a class of its own. Padding on the left shifts nothing."""
     loop = make_loop(make_run(kind))
@@ -152,11 +152,13 @@ def test_loss_and_gradients_are_the_stock_models(make_run: Make, kind: str) -> N
 def test_it_lowers_its_own_loss(make_run: Make, kind: str, objective: str) -> None:
     loop = make_loop(make_run(kind, objective=objective, epochs=5))
     batch = loop.feed[0][0]
-    first, start = float(loop.loss(batch).total.detach()), loop.overlay.rows.detach().clone()
+    trained = [loop.overlay.rows, *([] if loop.overlay.head is None else [loop.overlay.head.rows])]
+    first, start = float(loop.loss(batch).total.detach()), [rows.detach().clone() for rows in trained]
     loop.run()
-    assert float(loop.loss(batch).total.detach()) < first and not torch.equal(loop.overlay.rows, start)
-    if loop.overlay.head is not None and objective != "token_kl":
-        assert all(parameter.grad is not None or parameter.any() for parameter in loop.overlay.head.parameters())
+    assert float(loop.loss(batch).total.detach()) < first
+    now = [loop.overlay.rows, *([] if loop.overlay.head is None else [loop.overlay.head.rows])]
+    moved = [not torch.equal(a, b) for a, b in zip(now, start, strict=True)]
+    assert moved == [True, objective != "token_kl"][: len(moved)]  # it predicts old tokens alone
 
 
 def test_distillation_and_prediction_weigh_the_same(make_run: Make) -> None:
@@ -221,7 +223,6 @@ def test_scale_and_cap_are_read_off_the_model(make_run: Make) -> None:
 
 
 def test_rows_never_grow_longer_than_the_tables(make_run: Make) -> None:
-    table = torch.linspace(1, 10, 1000)[:, None] * torch.eye(4)[0]
     rows = torch.eye(4)[1:3] * torch.tensor([[5.0], [50.0]])
     bounded = Bounded(torch.tensor([9.0, 9.0]))(rows)
     assert torch.equal(bounded[0], rows[0]) and bounded[1].norm() == pytest.approx(9.0)
@@ -276,7 +277,7 @@ def test_contrast_on_a_pooled_decoder_keeps_its_head(
     base = Transformer(str(make_decoder("llama")))
     SentenceTransformer(modules=[base, Pooling(32, pooling)]).save_pretrained(str(tmp_path / "base"))
     stock(make_decoder("llama")).save_pretrained(tmp_path / "base")
-    config = replace(make_run("llama", objective="anchored_pairs", epochs=8), model=str(tmp_path / "base"))
+    config = replace(make_run("llama", objective="anchored_pairs", epochs=4), model=str(tmp_path / "base"))
     summary = train(config)
     assert config.out is not None and summary["last"]["loss"] < summary["first"]["loss"]
     before, after = (SentenceTransformer(str(folder)).encode(CLEAN) for folder in (tmp_path / "base", config.out))

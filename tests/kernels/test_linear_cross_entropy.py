@@ -76,7 +76,7 @@ def test_lower_precision_is_near_the_truth(dtype: torch.dtype, tolerance: float,
         close(mine, true, tolerance)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     n=st.integers(1, 9), v=st.integers(1, 20), new=st.integers(0, 7), form=st.sampled_from(FORMS),
     seed=st.integers(0, 2**31), size=st.sampled_from([0.01, 1.0, 60.0]),
