@@ -47,6 +47,7 @@ define speed
 	$(1) -m benchmarks.train_step --model minilm --negatives 1 --json benchmarks/results/train_step_minilm_negatives_$(2).json
 	$(1) -m benchmarks.train_step --model minilm-250k --json benchmarks/results/train_step_250k_$(2).json
 	$(1) -m benchmarks.loss --batch $(3) --bank $(4) --json benchmarks/results/loss_$(2).json
+	$(1) -m benchmarks.memory --shape all --new 100 1000 --json benchmarks/results/memory_$(2).json
 	$(1) -m benchmarks.scaling --json benchmarks/results/scaling_$(2).json
 endef
 

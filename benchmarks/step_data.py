@@ -11,12 +11,12 @@ from torch import nn
 
 from benchmarks import SHARED
 from benchmarks.disease_data import read_records, write_terms
-from contrastok.attach import merge
 from contrastok.config import GenPairsConfig
 from contrastok.data_gen.pipeline import gen_pairs
 from contrastok.export import init_context
 from contrastok.initializers import initial_rows
 from contrastok.models import input_embedding, load_model, tokenizer_fingerprint, transformer
+from contrastok.overlay import merge
 from contrastok.pairs import PairTable, read_pairs
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer, plan_vocabulary
 

@@ -12,7 +12,6 @@ import torch
 
 from benchmarks.harness import Steps, timed, wait
 from benchmarks.step_data import TEMPERATURE, Lesson
-from contrastok.attach import attach
 from contrastok.bank import FrozenEncoder, encode_sequences
 from contrastok.batches import TrainingSet, build_training_set
 from contrastok.config import TrainConfig
@@ -22,6 +21,7 @@ from contrastok.fast_body import compile_layers, masks_ready
 from contrastok.initializers import initial_rows
 from contrastok.loop import Loop, make_accelerator, read_figures
 from contrastok.models import input_embedding, load_model, transformer
+from contrastok.overlay import attach
 from contrastok.vocabulary import extend_tokenizer
 
 if TYPE_CHECKING:

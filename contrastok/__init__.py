@@ -3,6 +3,7 @@
 The public names load on first use, so that `contrastok --help` does not wait for torch:
 
     from contrastok import GenPairsConfig, TrainConfig, ReportConfig, gen_pairs, train, report
+    from contrastok import attach  # new rows in a training loop of your own
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ if (_ROOT / "pyproject.toml").is_file() and (_ROOT / "kernels").is_dir():
 
 _PUBLIC = {
     "ApplyConfig": "contrastok.config",
+    "ExportConfig": "contrastok.config",
     "GenPairsConfig": "contrastok.config",
+    "ImportConfig": "contrastok.config",
     "ReportConfig": "contrastok.config",
     "TrainConfig": "contrastok.config",
     "ContrastokError": "contrastok.errors",
     "Term": "contrastok.data_gen.terms",
     "apply": "contrastok.export",
+    "attach": "contrastok.handle",
+    "export_adapter": "contrastok.exchange",
     "gen_pairs": "contrastok.data_gen.pipeline",
+    "import_adapter": "contrastok.exchange",
     "load_checkpoint": "contrastok.checkpoint",
     "report": "contrastok.eval.report",
     "train": "contrastok.trainer",

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from contrastok.errors import InputError
-from contrastok.models import input_embedding, load_model, tokenizer_fingerprint
+from contrastok.lm_head import load_with_head
+from contrastok.models import input_embedding, tokenizer_fingerprint
 from contrastok.vocabulary import base_tokenizer
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 MANIFEST = "contrastok.json"
 ROWS = "new_rows.safetensors"
 INITIAL_ROWS = "initial_rows.safetensors"
+HEAD_ROWS = "head_rows"
+"""What a file of rows calls the classes of the new ids in a head that is not tied."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
         InputError: it is no checkpoint of contrastok, or its files do not fit each other.
     """
     manifest = read_manifest(path)
-    model = load_model(str(path), device)
+    model = load_with_head(str(path), device)
     tokenizer = model.tokenizer
     base = base_tokenizer(tokenizer, manifest)
     if tokenizer_fingerprint(base) != manifest["base_model"]["tokenizer_sha256"]:
@@ -147,3 +150,11 @@ def read_rows(file: Path) -> np.ndarray:
         return load_file(file)["rows"].float().numpy()  # type: ignore[no-any-return]
     except (SafetensorError, OSError, KeyError) as error:
         raise InputError(f"is no file of rows: {error}", where=file, hint="train again") from error
+
+
+def read_head_rows(file: Path) -> torch.Tensor | None:
+    """The classes of the new ids in a file that `read_rows` can read, float32 `[m, d]`; None where it holds none."""
+    from safetensors.torch import load_file
+
+    found: dict[str, torch.Tensor] = load_file(file)
+    return found.get(HEAD_ROWS)

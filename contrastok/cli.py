@@ -20,6 +20,8 @@ RUNNERS = {
     "train": ("contrastok.trainer", "train"),
     "report": ("contrastok.eval.report", "report"),
     "apply": ("contrastok.export", "apply"),
+    "export": ("contrastok.exchange", "export_adapter"),
+    "import": ("contrastok.exchange", "import_adapter"),
     "methods": ("contrastok.methods", "methods"),
     "train-hypernet": ("contrastok.hypernet.command", "train_hypernet"),
     "transfer": ("contrastok.transfer", "transfer"),
@@ -27,6 +29,7 @@ RUNNERS = {
     "eval relatedness": ("contrastok.eval.relatedness", "relatedness"),
     "eval retrieval": ("contrastok.eval.retrieval", "retrieval"),
     "eval no-harm": ("contrastok.eval.no_harm", "no_harm"),
+    "eval generation": ("contrastok.eval.generation", "generation"),
     "compare": ("contrastok.eval.compare", "compare"),
 }
 """Where the function of each command lies; imported when it is called."""

@@ -240,8 +240,16 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--trainable {self.trainable} is none: {did_you_mean(self.trainable, TRAINABLES)}")
         elif self.precision != "fp32" and TRAINABLES[self.trainable].needs_fp32:
             found.append(f"--trainable {self.trainable} needs --precision fp32: it trains copies of the frozen weights")
-        if self.layers and self.objective in OBJECTIVES and OBJECTIVES[self.objective].masked:
+        chosen = OBJECTIVES.get(self.objective)
+        if self.layers and chosen is not None and (chosen.masked or chosen.head):
             found.append(f"--objective {self.objective} has a head for the last layer alone: leave out --layers")
+        if (
+            chosen is not None
+            and chosen.head
+            and self.trainable in TRAINABLES
+            and TRAINABLES[self.trainable].needs_fp32
+        ):
+            found.append(f"--trainable {self.trainable} trains a copy of the table, which the head does not see")
         if self.two_stage:
             found += [
                 f"--two-stage {why}"
@@ -299,6 +307,44 @@ class ApplyConfig(Common):
     def problems(self) -> list[str]:
         """Everything that is wrong with these options, one sentence each."""
         return super().problems() + missing(self, "rows", "out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(Common):
+    """Write a checkpoint's new rows in another library's format.
+
+    Example: contrastok export --model model/ --format peft --out adapter/
+    """
+
+    model: Path | None = None
+    """Checkpoint folder that contrastok wrote."""
+    format: Literal["peft"] = "peft"
+    """peft: an adapter of PEFT's Trainable Tokens, with the tokenizer beside it."""
+    out: Path | None = None
+    """Folder for the adapter."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        return super().problems() + missing(self, "model", "out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig(Common):
+    """Make a checkpoint of a base model and an adapter of PEFT's Trainable Tokens.
+
+    Example: contrastok import --adapter adapter/ --model minilm --out model/
+    """
+
+    adapter: Path | None = None
+    """Folder that contrastok export or PEFT wrote, with the extended tokenizer in it."""
+    model: str = "minilm"
+    """The base model that the adapter was trained for."""
+    out: Path | None = None
+    """Folder for the checkpoint."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        return super().problems() + missing(self, "adapter", "out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,6 +435,8 @@ COMMANDS: dict[str, type[Common]] = {
     "train": TrainConfig,
     "report": ReportConfig,
     "apply": ApplyConfig,
+    "export": ExportConfig,
+    "import": ImportConfig,
     "methods": MethodsConfig,
     "train-hypernet": TrainHypernetConfig,
     "transfer": TransferConfig,
@@ -402,7 +450,8 @@ GROUPS = {
 Example: contrastok eval recovery    --sample 200 --corpus corpus/
          contrastok eval relatedness --model model/
          contrastok eval retrieval   --model model/ --queries queries.jsonl --passages passages.jsonl
-         contrastok eval no-harm     --model model/ --texts corpus/"""
+         contrastok eval no-harm     --model model/ --texts corpus/
+         contrastok eval generation  --model model/ --texts held-out/"""
 }
 """The groups of commands, and what they are for."""
 

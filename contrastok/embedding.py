@@ -20,6 +20,18 @@ from contrastok.kernels.gather import gather_rows
 from contrastok.kernels.plan import RowPlan
 
 
+class HeadRows(nn.Module):
+    """Classes of new tokens in a head that is not tied.
+
+    Args:
+        rows: one for each new id, float32 `[m, d]`.
+    """
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(rows.detach().float().clone())
+
+
 class RowOverlay(nn.Module):
     """The base embedding for old ids, trainable rows for new ones.
 
@@ -34,6 +46,10 @@ class RowOverlay(nn.Module):
     """
 
     slots: torch.Tensor
+    ids: torch.Tensor
+    row_of: torch.Tensor
+    head: HeadRows | None
+    """Classes of its own that each new id has in a language-model head that is not tied, where one is trained."""
 
     def __init__(self, base: nn.Module, rows: torch.Tensor, ids: Sequence[int], row_of: Sequence[int]) -> None:
         super().__init__()
@@ -43,6 +59,9 @@ class RowOverlay(nn.Module):
         slots = torch.full((max([self._table().shape[0], *(i + 1 for i in ids)]),), -1, dtype=torch.int32)
         slots[list(ids)] = torch.tensor(list(row_of), dtype=torch.int32)
         self.register_buffer("slots", slots.to(device), persistent=False)
+        self.register_buffer("ids", torch.tensor(list(ids), device=device), persistent=False)
+        self.register_buffer("row_of", torch.tensor(list(row_of), device=device), persistent=False)
+        self.head = None
         self.scale = output_scale(base)
         self.direct = looks_up(base, self.scale)
         self._plan: RowPlan | None = None

@@ -100,6 +100,30 @@ class NoHarmConfig(OfCheckpoint):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GenerationConfig(OfCheckpoint):
+    """Can a language model say its new tokens, and is everything else the same?
+
+    Example: contrastok eval generation --model model/ --texts held-out/ --pairs pairs/ --json generation.json
+    """
+
+    texts: tuple[str, ...] = ()
+    """Held-out text of any kind that gen-pairs reads: .txt (a line is a text), .jsonl, .csv, .parquet, folders."""
+    text_field: str = "text"
+    """Field of .jsonl, .csv and .parquet that holds the text."""
+    pairs: Path | None = None
+    """Folder that gen-pairs wrote for this checkpoint: texts that hold a training text of their tokens do not count."""
+    base: str | None = None
+    """The base model, where it is no longer found under the name that the checkpoint remembers."""
+    limit: int = 1000
+    """At most so many texts with a new token, and so many without one, the first of each; 0 takes all."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        found = super().problems() + missing(self, "texts")
+        return found + ([f"--limit must be at least 0, not {self.limit}"] if self.limit < 0 else [])
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecoveryConfig(Common):
     """Do words that the model knows come back when they are hidden and learned anew?
 
@@ -209,5 +233,6 @@ EVAL_COMMANDS: dict[str, type[Common]] = {
     "eval relatedness": RelatednessConfig,
     "eval retrieval": RetrievalConfig,
     "eval no-harm": NoHarmConfig,
+    "eval generation": GenerationConfig,
     "compare": CompareConfig,
 }

@@ -12,15 +12,16 @@ import torch
 from rich.markup import escape
 
 from contrastok import __version__
-from contrastok.attach import merge
 from contrastok.card import model_card
-from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, read_manifest, read_rows
-from contrastok.config import ApplyConfig
+from contrastok.checkpoint import HEAD_ROWS, INITIAL_ROWS, MANIFEST, ROWS, read_head_rows, read_manifest, read_rows
+from contrastok.config import ApplyConfig, ImportConfig
 from contrastok.console import Console, emit_json
 from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
 from contrastok.initializers import INITIALIZERS, InitOptions, initial_rows
-from contrastok.models import frozen_hash, input_embedding, load_model, tokenizer_fingerprint
+from contrastok.lm_head import load_with_head, save_with_head
+from contrastok.models import frozen_hash, input_embedding, tokenizer_fingerprint
+from contrastok.overlay import merge
 from contrastok.token_modes import NewToken
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer
 
@@ -53,6 +54,7 @@ def write_checkpoint(
     initial: torch.Tensor | None,
     manifest: dict[str, Any],
     given_up: Mapping[str, Any] | None = None,
+    head_rows: torch.Tensor | None = None,
 ) -> dict[str, Any]:
     """Merge rows into the model, save it as stock libraries do, reload it from disk and check that nothing else moved.
 
@@ -65,6 +67,7 @@ def write_checkpoint(
         initial: initial rows `[n, d]`; without them no file of them is written.
         manifest: the content of contrastok.json; `frozen` is added here.
         given_up: what old weights were trained, see `TrainedRows`.
+        head_rows: classes of the new ids in a head that is not tied, `[m, d]`.
 
     Returns:
         the manifest as written.
@@ -75,30 +78,21 @@ def write_checkpoint(
     from safetensors.torch import save_file
 
     base = manifest["base_model"]
-    merge(model, plan, rows.detach().cpu(), extended)
-    model.save_pretrained(str(folder), create_model_card=False)
-    about = {
-        "contrastok": json.dumps(
-            {
-                "format": 1,
-                "version": __version__,
-                "base_model": base,
-                "init": manifest["init"],
-                "init_norm": manifest.get("init_norm", "keep"),  # older manifests say nothing
-                "seed": manifest["seed"],
-                "family": plan.family,
-                "mode": plan.mode,
-                "edits": dict(plan.edits),
-                "tokens": [dataclasses.astuple(token) for token in plan.tokens],
-                **({"only_rows": False} if given_up else {}),
-            },
-            ensure_ascii=False,
-        )
+    merge(model, plan, rows.detach().cpu(), extended, head_rows)
+    save_with_head(model, folder)
+    told = {
+        "base_model": base,
+        "init": manifest["init"],
+        "init_norm": manifest.get("init_norm", "keep"),  # older manifests say nothing
+        "seed": manifest["seed"],
+        **({"only_rows": False} if given_up else {}),
     }
-    save_file({"rows": rows.detach().float().cpu().contiguous()}, folder / ROWS, metadata=about)
+    about = {"contrastok": json.dumps(tell_plan(plan) | told, ensure_ascii=False)}
+    new = {"rows": rows} if head_rows is None else {"rows": rows, HEAD_ROWS: head_rows}
+    save_file({name: own.detach().float().cpu().contiguous() for name, own in new.items()}, folder / ROWS, about)
     if initial is not None:
         save_file({"rows": initial.detach().float().cpu().contiguous()}, folder / INITIAL_ROWS)
-    after, tensors = frozen_hash(load_model(str(folder)), list(plan.ids), base["table_rows"])
+    after, tensors = frozen_hash(load_with_head(str(folder)), list(plan.ids), base["table_rows"])
     manifest["frozen"] = {"tensors": tensors, "sha256_before": base["frozen_sha256"], "sha256_after": after}
     if given_up:
         manifest["frozen"]["given_up"] = {name: value for name, value in given_up.items() if name != "sha256"}
@@ -127,7 +121,6 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     """
     config.validate()
     assert config.rows is not None and config.out is not None  # validate() saw to it
-    console = Console(config.quiet)
     inputs = [config.rows, *([Path(config.model)] if Path(config.model).exists() else [])]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
     rows, about = torch.from_numpy(read_rows(config.rows)), read_delta(config.rows)
@@ -137,17 +130,42 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
             where=config.rows,
             hint="use the whole checkpoint folder, or train again with --trainable rows and without --two-stage",
         )
-    model = load_model(config.model)
-    plan = VocabularyPlan(
-        about["family"], about["mode"], tuple(NewToken(*t) for t in about["tokens"]), (), about["edits"]
-    )
+    return rebuild(config, config.rows, load_with_head(config.model), rows, about, read_head_rows(config.rows))
+
+
+def rebuild(
+    config: ApplyConfig | ImportConfig,
+    file: Path,
+    model: SentenceTransformer,
+    rows: torch.Tensor,
+    about: Mapping[str, Any],
+    head_rows: torch.Tensor | None,
+) -> dict[str, Any]:
+    """Write the checkpoint that rows and a base model make.
+
+    Args:
+        config: which model, and where to.
+        file: where the rows come from; what lies beside it tells the rest of the manifest.
+        model: the base model.
+        rows: `[n, d]`.
+        about: what the rows' file says of them, see `read_delta`.
+        head_rows: classes of the new ids in a head that is not tied, `[m, d]`.
+
+    Returns:
+        see `apply`.
+
+    Raises:
+        InputError: the rows were trained for another model.
+    """
+    assert config.out is not None
+    console, plan = Console(config.quiet), plan_of(about)
     facts = base_facts(model, config.model, plan)
     for what, key in (("weights", "frozen_sha256"), ("tokenizer", "tokenizer_sha256")):
         if facts[key] != about["base_model"][key]:
             raise InputError(
                 f"the rows were trained for {about['base_model']['name']!r}, whose {what} are not those of "
                 f"{config.model!r}",
-                where=config.rows,
+                where=file,
                 hint="give --model the base model of the checkpoint",
             )
     summary = {"out": str(config.out), "tokens": len(plan.terms), "base_model": facts}
@@ -162,8 +180,8 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
         )
     else:
         extended = extend_tokenizer(model.tokenizer, plan)
-        manifest = _manifest(config.rows, about, facts, plan)
-        start = _first_rows(config.rows, about, model, plan)
+        manifest = _manifest(file, about, facts, plan)
+        start = _first_rows(file, about, model, plan)
         if start is None:
             console.print(
                 f"[yellow]note:[/] the initial rows are not known: no {INITIAL_ROWS} lies beside the rows, and what "
@@ -171,10 +189,29 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
             )
         summary["initial_rows_known"] = start is not None
         with atomic_folder(config.out, config.overwrite) as folder:
-            summary["frozen"] = write_checkpoint(folder, model, extended, plan, rows, start, manifest)["frozen"]
+            written = write_checkpoint(folder, model, extended, plan, rows, start, manifest, head_rows=head_rows)
+            summary["frozen"] = written["frozen"]
         console.print(f"{len(plan.terms)} tokens added to {escape(config.model)}: [bold]{escape(str(config.out))}[/]")
     emit_json(summary, config.json)
     return summary
+
+
+def tell_plan(plan: VocabularyPlan) -> dict[str, Any]:
+    """What a file of rows says of their tokens; `plan_of` reads it."""
+    return {
+        "format": 1,
+        "version": __version__,
+        "family": plan.family,
+        "mode": plan.mode,
+        "edits": dict(plan.edits),
+        "tokens": [dataclasses.astuple(token) for token in plan.tokens],
+    }
+
+
+def plan_of(about: Mapping[str, Any]) -> VocabularyPlan:
+    """The plan that a file of rows tells, see `read_delta`."""
+    tokens = tuple(NewToken(*token) for token in about["tokens"])
+    return VocabularyPlan(about["family"], about["mode"], tokens, (), about["edits"])
 
 
 def _first_rows(
@@ -208,19 +245,20 @@ def read_delta(file: Path) -> dict[str, Any]:
     return about
 
 
-def init_context(model: SentenceTransformer, plan: VocabularyPlan, seed: int = 0) -> Any:
-    """What the initialisers look at, for a model that nothing is attached to."""
+def init_context(model: Any, plan: VocabularyPlan, seed: int = 0, tokenizer: Any = None) -> Any:
+    """What the initialisers look at, for a model that nothing is attached to; its own tokenizer unless one is given."""
     from contrastok.initializers import InitContext
     from contrastok.vocabulary import piece_lengths
 
-    spans = [piece_lengths(model.tokenizer, term) for term in plan.terms]
+    tokenizer = tokenizer or model.tokenizer
+    spans = [piece_lengths(tokenizer, term) for term in plan.terms]
     return InitContext(
         table=input_embedding(model).weight,
         terms=plan.terms,
         seed=seed,
         pieces=tuple(tuple(i for i, _ in span) for span in spans),
         lengths=tuple(tuple(length for _, length in span) for span in spans),
-        tokenizer=model.tokenizer,
+        tokenizer=tokenizer,
         plan=plan,
     )
 

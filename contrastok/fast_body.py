@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ def _with_ready_mask(body: nn.Module) -> Callable[..., Any]:
     """The body's forward; a mask `[B, T]` reaches it as what is added to attention scores, `[B, 1, T, T]`."""
     forward, dtype = body.forward, next(body.parameters()).dtype
 
+    @functools.wraps(forward)  # what it takes, positions for example, is asked of its signature
     def expanded(*args: Any, attention_mask: torch.Tensor | None = None, **kwargs: Any) -> Any:
         if attention_mask is not None and attention_mask.ndim == 2:
             added = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)

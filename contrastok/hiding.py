@@ -114,7 +114,7 @@ def hide_in_model(model: SentenceTransformer, words: Sequence[str]) -> tuple[Hid
     """Hide words in a loaded model: its tokenizer loses them, and their rows are overwritten.
 
     The rows of all their forms become the mean of all other rows, so that nothing that reads the table (means,
-    covariances, neighbours) can see what they were.
+    covariances, neighbours) can see what they were; so do their classes in a language-model head.
 
     Args:
         model: it is changed in place; shapes and dtypes stay.
@@ -128,7 +128,7 @@ def hide_in_model(model: SentenceTransformer, words: Sequence[str]) -> tuple[Hid
     """
     import torch
 
-    from contrastok.models import input_embedding
+    from contrastok.models import input_embedding, language_head
 
     tokenizer, hidden = hide_words(model.tokenizer, words)
     table = input_embedding(model).weight
@@ -136,7 +136,9 @@ def hide_in_model(model: SentenceTransformer, words: Sequence[str]) -> tuple[Hid
         gold = table[[word.id for word in hidden.words]].float().cpu().numpy()
         others = torch.ones(len(table), dtype=torch.bool, device=table.device)
         others[hidden.ids] = False
-        table[hidden.ids] = table[others].float().mean(0).to(table)
+        head = language_head(model)
+        for rows in (table, *(() if head is None or head.tied else head.linear.parameters())):
+            rows[hidden.ids] = rows[others].float().mean(0).to(rows)
     model.tokenizer._tokenizer = tokenizer.backend_tokenizer  # every part of the model that holds it sees the change
     return hidden, gold
 

@@ -21,6 +21,7 @@ from contrastok.feed import Batch, Feed
 from contrastok.forgetting import Restarts, hold_out
 from contrastok.guide import Guide
 from contrastok.losses import LossTerms
+from contrastok.models import language_head
 from contrastok.objectives import OBJECTIVES
 from contrastok.pair_settings import UNGUIDED, settle
 from contrastok.shallow import Head
@@ -128,13 +129,17 @@ class Loop:
         self.watch = Stopwatch(config.profile, self.device)
         self.student = Student(model, overlay, data.keys.to(self.device), self.watch, head, adapters)
         self.objective = OBJECTIVES[config.objective].build(self.student, config, self.settings)
-        self.trained = [p for p in overlay.parameters() if p.requires_grad]
+        classes = [] if overlay.head is None else list(overlay.head.parameters())
+        own_rate = {id(parameter) for parameter in classes}
+        self.trained = [p for p in overlay.parameters() if p.requires_grad and id(p) not in own_rate]
         own = TRAINABLES[config.trainable].rate
-        # What matters is how far rows move, so the rate is in units of the table; ways whose parameters are no rows
-        # have a rate of their own.
-        unit = float(overlay.weight.float().std(dim=0).mean())
-        self.rate = config.learning_rate or own or self.settings.rate * unit
+        # Ways of training whose parameters are no rows have a rate of their own.
+        self.rate = config.learning_rate or own or self.settings.rate * spread(overlay.weight)
         groups: list[dict[str, Any]] = [{"params": self.trained, "lr": self.rate}]
+        if classes:  # a step is measured by the table that they stand in
+            table = language_head(model).linear.weight
+            groups.append({"params": classes, "lr": config.learning_rate or self.settings.rate * spread(table)})
+            self.trained = [*self.trained, *classes]
         if adapters is not None:
             groups.append({"params": adapters.parameters(), "lr": adapters.rate})
             self.trained = [*self.trained, *adapters.parameters()]
@@ -258,6 +263,11 @@ class Loop:
             tensors |= {f"{i}.{name}": kept.get(i, fresh)[name].clone() for name in ADAM}
         if self.state is not None:
             self.state.save(tensors, step, [asdict(point) for point in curve])
+
+
+def spread(table: torch.Tensor) -> float:
+    """Mean per-coordinate standard deviation of the rows: what matters is how far rows move, measured by this."""
+    return float(table.float().std(dim=0).mean())
 
 
 def read_figures(unread: Sequence[torch.Tensor], last: int) -> list[CurvePoint]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from contrastok.errors import ModelError
-from contrastok.models import transformer_folder
+from contrastok.models import load_with, transformer_folder
 
 
 class _Given(nn.Module):
@@ -78,22 +78,9 @@ def load_masked_lm(name: str) -> Any:
     Raises:
         ModelError: its architecture has no such head, or its weights are not in the folder.
     """
-    from transformers import AutoModelForMaskedLM
-    from transformers.utils import logging
-
     hint = "name the folder of a masked-LM checkpoint (BertForMaskedLM, ...), or take another --objective"
-    shown = logging.get_verbosity()
-    logging.set_verbosity_error()  # the library's report of what is missing says less than ours
-    try:
-        full, found = AutoModelForMaskedLM.from_pretrained(transformer_folder(name), output_loading_info=True)
-    except (ValueError, OSError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"cannot be loaded with a masked-LM head, which --objective mlm needs: {first}", where=name, hint=hint
-        ) from error
-    finally:
-        logging.set_verbosity(shown)
-    missing = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    what = "a masked-LM head, which --objective mlm needs"
+    full, missing = load_with("AutoModelForMaskedLM", transformer_folder(name), name, what)
     if missing:
         raise ModelError(
             f"holds no masked-LM head, which --objective mlm needs: {type(full).__name__} would have to draw "

@@ -95,6 +95,55 @@ def load_model(name: str, device: str = "cpu") -> SentenceTransformer:
     return model.eval().requires_grad_(False)
 
 
+def load_architecture(name: str) -> Any:
+    """The Hugging Face model of a folder, of the class that its configuration names: with its head, if it has one.
+
+    Raises:
+        ModelError: it cannot be loaded, or transformers has no such class.
+    """
+    import transformers
+
+    path = transformer_folder(name)
+    with _load_errors(name):
+        named = (transformers.AutoConfig.from_pretrained(path).architectures or ["none"])[0]
+        kind = getattr(transformers, named, None)
+        if kind is None:
+            raise ModelError(f"its architecture, {named}, is none of transformers' own", where=name)
+        return kind.from_pretrained(path).eval().requires_grad_(False)
+
+
+def load_with(kind: str, folder: str, name: str, head: str) -> tuple[Any, list[str]]:
+    """A model with a head, by an auto class of transformers.
+
+    Args:
+        kind: name of the auto class.
+        folder: where the model lies.
+        name: what the user calls it.
+        head: what the head is called in an error.
+
+    Returns:
+        the model, and the names of the weights that the folder lacks, which are drawn at random.
+
+    Raises:
+        ModelError: its architecture has no such head.
+    """
+    import transformers
+    from transformers.utils import logging
+
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()  # the library's report of what is missing says less than ours
+    try:
+        full, found = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
+    except (ValueError, OSError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"cannot be loaded with {head}: {first}", where=name, hint="take another --model or --objective"
+        ) from error
+    finally:
+        logging.set_verbosity(shown)
+    return full, sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+
+
 class _load_errors:
     """Everything that can go wrong inside the loaders, as one ModelError."""
 
@@ -151,16 +200,17 @@ def tensor_hash(tensor: torch.Tensor) -> str:
 def frozen_tensors(
     model: SentenceTransformer, new_ids: list[int], table_rows: int
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor that training must not touch, by name: the state dict, less the new rows of the table.
+    """Every tensor that training must not touch, by name: the state dict, less the new rows of table and head.
 
     Args:
         model: a base model (no new ids) or a finished checkpoint.
         new_ids: ids whose rows are new. Those inside the base table (padding rows) are blanked out.
         table_rows: rows of the base model's table; what lies beyond is new.
     """
-    table = input_embedding(model).weight
+    head = language_head(model)
+    tables = [input_embedding(model).weight, *(() if head is None else head.linear.parameters())]
     for name, tensor in sorted(model.state_dict().items()):
-        if tensor.data_ptr() == table.data_ptr() and tensor.shape == table.shape:
+        if any(tensor.data_ptr() == table.data_ptr() and tensor.shape == table.shape for table in tables):
             frozen = tensor[:table_rows].clone()
             frozen[[i for i in new_ids if i < table_rows]] = 0
             tensor = frozen
@@ -186,12 +236,16 @@ def fingerprint(model: SentenceTransformer) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def transformer(model: SentenceTransformer) -> Any:
-    """The Hugging Face model inside a SentenceTransformer.
+def transformer(model: Any) -> Any:
+    """The Hugging Face model inside a SentenceTransformer, or around which PEFT put its own; or the model itself.
 
     Raises:
         ModelError: there is none (a static or bag-of-words model, say).
     """
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    if hasattr(model, "get_input_embeddings"):
+        return model
     inner = getattr(model[0], "auto_model", None) or getattr(model[0], "model", None)
     if inner is None or not hasattr(inner, "get_input_embeddings"):
         raise ModelError(
@@ -201,7 +255,12 @@ def transformer(model: SentenceTransformer) -> Any:
     return inner
 
 
-def input_embedding(model: SentenceTransformer) -> Any:
+def language_head(model: Any) -> Any:
+    """The head of a causal language model that was loaded with a SentenceTransformer (see `lm_head`), or None."""
+    return None if hasattr(model, "get_input_embeddings") else getattr(model[0], "language_head", None)
+
+
+def input_embedding(model: Any) -> Any:
     """The model's own input embedding module.
 
     Raises:

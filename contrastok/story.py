@@ -65,6 +65,7 @@ class TrainedRows:
         profile: milliseconds a step by part, if they were measured.
         notes: what the manifest says of the way of training beyond options and curve.
         given_up: what old weights moved, and "sha256", the hash that the frozen tensors have now; None if none did.
+        head_rows: classes of the new ids in a head that is not tied, float32 `[m, d]`.
     """
 
     rows: torch.Tensor
@@ -75,6 +76,7 @@ class TrainedRows:
     profile: Mapping[str, float]
     notes: Mapping[str, Any]
     given_up: Mapping[str, Any] | None = None
+    head_rows: torch.Tensor | None = None
 
 
 def build_manifest(

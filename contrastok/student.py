@@ -65,20 +65,26 @@ class Student:
             inputs: what is read.
             positions: place of each token in its sequence, int64 `[A, T]`; left out where the model takes none.
         """
-        body, features = transformer(self.model), dict(inputs.features)
-        if positions is not None and "position_ids" in inspect.signature(body.forward).parameters:
-            features["position_ids"] = positions + first_position(body)
+        features = self._placed(inputs, positions)
         with self.watch("body forward"), self.overlay.planned(inputs.plan):
-            found = body(**features, output_hidden_states=True, return_dict=True)
+            found = transformer(self.model)(**features, output_hidden_states=True, return_dict=True)
         hidden: tuple[torch.Tensor, ...] = found.hidden_states
         return hidden
 
-    def last_state(self, inputs: Inputs) -> torch.Tensor:
-        """What the body hands to a head: its last hidden state, `[A, T, d]`."""
+    def last_state(self, inputs: Inputs, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """What the body hands to a head: its last hidden state, `[A, T, d]`; see `states`."""
+        features = self._placed(inputs, positions)
         with self.watch("body forward"), self.overlay.planned(inputs.plan):
-            found = transformer(self.model)(**inputs.features, return_dict=True)
+            found = transformer(self.model)(**features, return_dict=True)
         state: torch.Tensor = found.last_hidden_state
         return state
+
+    def _placed(self, inputs: Inputs, positions: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """What the body is given: the features, and positions where it takes some."""
+        body, features = transformer(self.model), dict(inputs.features)
+        if positions is not None and "position_ids" in inspect.signature(body.forward).parameters:
+            features["position_ids"] = positions + first_position(body)
+        return features
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:

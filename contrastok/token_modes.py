@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ class NewToken:
         id: its token id.
         row: index of the trainable row; all forms of a term have the same.
         added: whether it is an AddedToken (else an entry of the tokenizer's own model).
+        rules: how another tool's AddedToken matches (`single_word`, `lstrip` ...); None for ours.
     """
 
     term: str
@@ -33,6 +34,7 @@ class NewToken:
     id: int
     row: int
     added: bool
+    rules: Mapping[str, bool] | None = None
 
 
 def tokenizer_family(backend: Tokenizer) -> str:
@@ -71,15 +73,21 @@ def apply_tokens(
         plain = Tokenizer.from_str(json.dumps(state))
         _insert(state["model"], plain, [token.form for token in tokens if not token.added])
     extended = Tokenizer.from_str(json.dumps(state))
-    lstrip = family not in ("wordpiece", "wordlevel")  # else a lone space mark is left before the token
     extended.add_tokens(
-        [
-            AddedToken(token.form, single_word=bool(re.search(r"\w", token.form)), lstrip=lstrip, normalized=True)
-            for token in tokens
-            if token.added
-        ]
+        [AddedToken(token.form, **(token.rules or _rules(token, family))) for token in tokens if token.added]
     )
     return extended, edits
+
+
+def decoding_drops_spaces(family: str, mode: str) -> bool:
+    """Whether a new token takes the space before it, which decoding does not give back."""
+    return mode == "added" and family not in ("wordpiece", "wordlevel")
+
+
+def _rules(token: NewToken, family: str) -> dict[str, bool]:
+    """How an AddedToken of ours matches: whole words, in the text as the normaliser leaves it."""
+    lstrip = decoding_drops_spaces(family, "added")  # else a lone space mark is left before the token
+    return {"single_word": bool(re.search(r"\w", token.form)), "lstrip": lstrip, "normalized": True}
 
 
 def _insert(model: dict[str, Any], backend: Tokenizer, forms: Sequence[str]) -> None:

@@ -12,7 +12,6 @@ import torch
 from rich.markup import escape
 
 from contrastok import __version__
-from contrastok.attach import detach
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import TrainingSet, build_training_set
 from contrastok.candidates import candidates
@@ -21,6 +20,7 @@ from contrastok.config import TrainConfig, as_json
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.terms import Term
+from contrastok.embedding import RowOverlay
 from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence, read_evidence
 from contrastok.export import base_facts, init_context, write_checkpoint
@@ -28,12 +28,15 @@ from contrastok.fast_body import compile_layers, masks_ready
 from contrastok.files import atomic_folder, check_output, sha256_file
 from contrastok.fit import fit_cost
 from contrastok.gate import run_gate
+from contrastok.head_rows import first_head_rows, train_classes
 from contrastok.initializers import initial_rows
+from contrastok.lm_head import load_with_head
 from contrastok.loop import Loop, make_accelerator, run_key, state_path
-from contrastok.models import frozen_hash, input_embedding, load_model, load_tokenizer, tokenizer_fingerprint
+from contrastok.models import frozen_hash, input_embedding, language_head, load_tokenizer, tokenizer_fingerprint
 from contrastok.objectives import OBJECTIVES
 from contrastok.objectives.contrast import Contrast
 from contrastok.objectives.one_token import random_contexts
+from contrastok.overlay import detach
 from contrastok.pairs import PairTable, read_pairs
 from contrastok.second_stage import linear_layers, second_epochs, second_stage
 from contrastok.shallow import aligned_head, cut
@@ -49,6 +52,7 @@ from contrastok.story import (
     summarise,
     versions,
 )
+from contrastok.token_modes import decoding_drops_spaces
 from contrastok.trainables import TRAINABLES
 from contrastok.trainables.shared import effective_rank
 from contrastok.trainables.whole import write_old_rows
@@ -80,7 +84,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     pairs = read_pairs(config.pairs, tokenizer_fingerprint(tokenizer))
     evidence = read_evidence(config.pairs)
     choose_init(config.init, evidence)  # what is wrong with it is told before anything is encoded
-    model = load_model(config.model)
+    model = load_with_head(config.model)
     OBJECTIVES[config.objective].build.check(model, config)
     if config.two_stage:
         linear_layers(model)
@@ -88,6 +92,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
     console.print(plan_table(words, pairs, tokens=config.dry_run))
     if TRAINABLES[config.trainable].moves_old:
         console.print(f"[yellow]note:[/] --trainable {config.trainable} moves old rows: nothing stays bit for bit")
+    if OBJECTIVES[config.objective].head and decoding_drops_spaces(words.plan.family, words.plan.mode):
+        console.print(
+            "[yellow]note:[/] decoding drops the space before a token of --token-mode added; where people will read "
+            "what the model writes, give gen-pairs and train --token-mode vocab"
+        )
     if config.two_stage:
         console.print("[yellow]note:[/] --two-stage moves the body: no text keeps the base model's embedding")
     if config.dry_run:
@@ -101,12 +110,13 @@ def train(config: TrainConfig) -> dict[str, Any]:
     facts = base_facts(model, config.model, words.plan)
     result = _train_rows(model, words, pairs, evidence, facts, config, console)
     if config.precision == "bf16":
-        model = load_model(config.model)  # its own bits: those that were trained with are rounded
+        model = load_with_head(config.model)  # its own bits: those that were trained with are rounded
     manifest = build_manifest(model, words, terms, pairs, facts, result, config)
     with atomic_folder(config.out, config.overwrite) as folder:
         manifest = write_checkpoint(
-            folder, model, words.extended, words.plan, result.rows, result.start.initial, manifest, result.given_up
-        )
+            folder, model, words.extended, words.plan, result.rows, result.start.initial, manifest, result.given_up,
+            result.head_rows,
+        )  # fmt: skip
     result.state.clear()
     summary = summarise(manifest, words, pairs, result)
     print_summary(console, summary, config.out)
@@ -162,11 +172,12 @@ def _train_rows(
     state = RunState(state_path(config.out), key)
     way = TRAINABLES[config.trainable]
     head = aligned_head(encoder, texts, config.layers) if config.layers else None
-    overlay = way.lay(_held_in(model, config), words.plan, start.placed, config)
+    classes = first_head_rows(model, words.plan, start.init)
+    overlay = _lay(model, words, start.placed, classes, config)
     if config.compile:
         compile_layers(model)
-    on_gpu = accelerator.device.type == "cuda"
-    with cut(model, config.layers), masks_ready(model, words.extended) if on_gpu else contextlib.nullcontext():
+    ready = accelerator.device.type == "cuda" and language_head(model) is None  # a causal body has a mask of its own
+    with cut(model, config.layers), masks_ready(model, words.extended) if ready else contextlib.nullcontext():
         loop = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide, head)
         curve, profile, notes, lora = loop.run(), loop.watch.milliseconds(), _notes(loop), None
         if config.two_stage:
@@ -180,7 +191,23 @@ def _train_rows(
         detach(model)
         given_up |= lora.merge() if lora is not None else {}
         given_up["sha256"] = frozen_hash(model, list(words.plan.ids), facts["table_rows"])[0]
-    return TrainedRows(rows, start, data, curve, state, profile, notes, given_up or None)
+    if overlay.head is not None:
+        classes = overlay.head.rows.detach().cpu().clone()
+    return TrainedRows(rows, start, data, curve, state, profile, notes, given_up or None, classes)
+
+
+def _lay(
+    model: SentenceTransformer,
+    words: Vocabulary,
+    rows: torch.Tensor,
+    classes: torch.Tensor | None,
+    config: TrainConfig,
+) -> RowOverlay:
+    """Lay what is trained over the model, from first rows `[n, d]` and, if the head is not tied, classes `[m, d]`."""
+    overlay = TRAINABLES[config.trainable].lay(_held_in(model, config), words.plan, rows, config)
+    if OBJECTIVES[config.objective].head:
+        train_classes(model, overlay, classes)
+    return overlay
 
 
 def _notes(loop: Loop) -> dict[str, Any]:
@@ -191,6 +218,8 @@ def _notes(loop: Loop) -> dict[str, Any]:
         "effective_rank": round(effective_rank(rows - loop.initial), 2),
         "settings": {**dataclasses.asdict(loop.settings), "learning_rate": loop.rate},
     }
+    if (lm := language_head(loop.model)) is not None:
+        notes["head"] = {"tied": lm.tied, "trained": OBJECTIVES[loop.config.objective].head}
     if loop.restarts is not None:
         notes["restarts"] = [dataclasses.asdict(run) for run in loop.restarts.done]
     if loop.student.head is not None:
@@ -236,7 +265,7 @@ def _estimate(
     data = _training_set(model, words, piece, FrozenEncoder(model, model.tokenizer, cache=False), config)
     per_key = (time.perf_counter() - start) / len(data.keys)
     rows = initial_rows(PLAIN, init_context(model, words.plan))
-    overlay = TRAINABLES[config.trainable].lay(_held_in(model, config), words.plan, rows, config)
+    overlay = _lay(model, words, rows, first_head_rows(model, words.plan, PLAIN), config)
     trial = dataclasses.replace(config, epochs=1, reset_every=0, two_stage=False)
     start = time.perf_counter()
     with cut(model, config.layers):  # without a head: it takes no time

@@ -19,7 +19,8 @@ from contrastok.eval.bootstrap import Estimate, as_figures, bootstrap, mean
 from contrastok.eval.figure_table import compared
 from contrastok.eval.index import Array
 from contrastok.eval.sts import RatedPairs, sts_spearman
-from contrastok.models import frozen_hash, load_model, tokenizer_fingerprint
+from contrastok.lm_head import load_with_head
+from contrastok.models import frozen_hash, tokenizer_fingerprint
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -88,7 +89,7 @@ def load_base(checkpoint: Checkpoint, name: str | None = None) -> SentenceTransf
     """
     facts = checkpoint.manifest["base_model"]
     try:
-        model = load_model(name or facts["name"])
+        model = load_with_head(name or facts["name"])
     except ModelError as error:
         what = f"the base model cannot be found: {error.what}"
         raise ModelError(what, where=error.where, hint="--base names the folder where it lies now") from None

@@ -34,7 +34,8 @@ from contrastok.eval.neighbors import Space, make_space, neighborhoods, typical_
 from contrastok.eval.relations import rank_all, summarise, token_relations, unique_names
 from contrastok.eval.relearned import leans_on, relearned
 from contrastok.eval.verdict import LONELY_QUANTILE, Signals, Standing, best_standing, judge
-from contrastok.models import frozen_hash, load_model, resolve
+from contrastok.lm_head import load_with_head
+from contrastok.models import frozen_hash, resolve
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def untouched_encoder(checkpoint: Checkpoint, console: Console) -> FrozenEncoder
     base = checkpoint.manifest["base_model"]
     with contextlib.suppress(ModelError):
         if Path(resolve(base["name"])).is_dir():
-            model = load_model(base["name"])
+            model = load_with_head(base["name"])
             new_ids = [i for token in checkpoint.manifest["tokens"] for i in token["ids"]]
             if frozen_hash(model, new_ids, base["table_rows"])[0] == base["frozen_sha256"]:
                 return FrozenEncoder(model, checkpoint.base_tokenizer, console=console)

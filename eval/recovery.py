@@ -33,7 +33,8 @@ from contrastok.eval.recovery_table import recovery_tables
 from contrastok.eval_config import RecoveryConfig
 from contrastok.files import atomic_file, atomic_folder, check_output, to_json
 from contrastok.hiding import Hidden, hide_in_model, hide_words
-from contrastok.models import load_model, load_tokenizer
+from contrastok.lm_head import load_with_head, save_with_head
+from contrastok.models import load_tokenizer
 from contrastok.trainer import train
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def prepare(config: RecoveryConfig, work: Path, console: Console) -> Prepared:
     generate = gen_pairs_config(config, work)
     for inner in (generate, train_config(config, work)):
         inner.validate()  # what is wrong with them is told before anything is read
-    model = load_model(config.model)
+    model = load_with_head(config.model)
     terms = choose_terms(config, model.tokenizer, console)
     hidden, gold = hide_in_model(model, [term.token for term in terms])
     _tell(hidden, console)
@@ -96,7 +97,7 @@ def prepare(config: RecoveryConfig, work: Path, console: Console) -> Prepared:
     with atomic_file(work / MARKER) as partial:
         partial.write_text(to_json({"model": config.model, "seed": config.seed, "words": words}), encoding="utf-8")
     with atomic_folder(Path(generate.model), overwrite=True) as folder:
-        model.save_pretrained(str(folder), create_model_card=False)
+        save_with_head(model, folder)
     corpus = without_own_texts(config.corpus, words, model.tokenizer, work, config.text_field)
     del model
     _write_terms(generate.terms[0], [term for term in terms if term.token in set(words)])

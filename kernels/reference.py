@@ -46,6 +46,25 @@ def bank_info_nce(
     return logits.logsumexp(dim=-1) - logits[:, 0]
 
 
+def frozen_linear_cross_entropy(
+    states: torch.Tensor,
+    table: torch.Tensor,
+    rows: torch.Tensor,
+    targets: torch.Tensor,
+    bias: torch.Tensor,
+    absent: torch.Tensor,
+    scale: float,
+    cap: float,
+) -> torch.Tensor:
+    """`[N]`: -log of the target's share among frozen classes that are not absent and the trainable ones; 0 for -1."""
+    new = len(rows)
+    logits = (states @ torch.cat([table, rows]).T + torch.cat([bias, bias.new_zeros(new)])) * scale
+    logits = cap * torch.tanh(logits / cap) if cap else logits
+    logits = logits.masked_fill(torch.cat([absent, absent.new_zeros(new)]), float("-inf"))
+    shares = logits.log_softmax(dim=-1).gather(1, targets[:, None].clamp_min(0)).squeeze(1)
+    return torch.where(targets >= 0, -shares, 0.0)
+
+
 def row_adamw(
     rows: torch.Tensor,
     exp_avg: torch.Tensor,

@@ -186,6 +186,47 @@ def tiny_model(make_model: Callable[..., Path]) -> Path:
     return make_model("wordpiece")
 
 
+DECODERS: dict[str, dict[str, Any]] = {
+    "llama": {"config": "LlamaConfig", "padding": 5, "num_key_value_heads": 2, "tie_word_embeddings": False},
+    "mistral": {"config": "MistralConfig", "num_key_value_heads": 2, "tie_word_embeddings": False},
+    "qwen2": {"config": "Qwen2Config", "padding": 40, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    "gemma": {"config": "GemmaConfig", "num_key_value_heads": 1, "head_dim": 8},  # embeddings scaled, tied
+    "gemma2": {"config": "Gemma2Config", "num_key_value_heads": 2, "head_dim": 8, "final_logit_softcapping": 4.0},
+    "gpt2": {"config": "GPT2Config"},  # tied, absolute positions
+    "gpt-neox": {"config": "GPTNeoXConfig", "padding": 9, "tie_word_embeddings": False},
+    "phi": {"config": "PhiConfig", "tie_word_embeddings": False},  # its head has a bias
+    "cohere": {"config": "CohereConfig", "logit_scale": 0.25},
+}
+"""Tiny causal language models; `padding` is rows of the table that have no token."""
+
+
+@pytest.fixture(scope="session")
+def make_decoder(tmp_path_factory: pytest.TempPathFactory, tokenizers_by_family: dict[str, Any]) -> Callable[..., Path]:
+    """A function (kind, dtype) -> folder of a tiny random causal language model with a byte-level BPE tokenizer."""
+    from functools import cache
+
+    import transformers
+
+    @cache
+    def make(kind: str, dtype: Any = torch.float32) -> Path:
+        folder, tokenizer = tmp_path_factory.mktemp(f"tiny-{kind}"), tokenizers_by_family["byte-bpe"]
+        options = dict(DECODERS[kind])
+        config = getattr(transformers, options.pop("config"))(
+            vocab_size=len(tokenizer) + options.pop("padding", 0), hidden_size=32, num_hidden_layers=2,
+            num_attention_heads=4, intermediate_size=48, max_position_embeddings=80, initializer_range=0.3,
+            bos_token_id=0, eos_token_id=2, pad_token_id=1, **options,
+        )  # fmt: skip
+        torch.manual_seed(5)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        if model.get_output_embeddings().bias is not None:  # zero in a new model
+            torch.nn.init.normal_(model.get_output_embeddings().bias)
+        model.to(dtype).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
+
+
 @pytest.fixture
 def few_known_words_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tiny vocabulary is enough to learn a predictor from, however bad."""

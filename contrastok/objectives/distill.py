@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from contrastok.student import Student
 
 
+States = tuple[torch.Tensor, ...]
+
+
 @objective("self_distill", source="embedding distillation by cosine; the teacher is the model itself", ranks=False)
 class SelfDistill(Loss):
     """1 - cosine of a sentence's embedding in new tokens and the frozen model's in its original ones."""
@@ -52,14 +55,25 @@ class TokenDistill(Loss):
 
     def forward(self, batch: Batch) -> LossTerms:
         """Mean squared error over aligned positions and coordinates."""
-        assert batch.aligned is not None  # the registry asks the feed for it
-        both = batch.aligned
-        layer = self.config.distill_layer
-        with torch.no_grad(), self.student.frozen():
-            taught = self.student.states(both.originals, both.original_positions)[layer]
-        states = self.student.states(batch.anchors, both.positions)[layer]
+        taught, states = aligned_states(self.student, batch)
         with self.student.watch("loss"):
-            student = states.flatten(0, 1).index_select(0, both.student)
-            teacher = taught.flatten(0, 1).index_select(0, both.teacher)
-            distill = (student.float() - teacher.float()).square().mean()
+            distill = self.distance(batch, taught, states)
             return LossTerms.of(distill, distill=distill)
+
+    def distance(self, batch: Batch, taught: States, states: States) -> torch.Tensor:
+        """The loss from what `aligned_states` gave."""
+        assert batch.aligned is not None  # the registry asks the feed for it
+        both, layer = batch.aligned, self.config.distill_layer
+        student = states[layer].flatten(0, 1).index_select(0, both.student)
+        teacher = taught[layer].flatten(0, 1).index_select(0, both.teacher)
+        return (student.float() - teacher.float()).square().mean()
+
+
+def aligned_states(student: Student, batch: Batch) -> tuple[States, States]:
+    """Hidden states of the frozen model in the original tokens, and of the trained one in the new ones, at the same
+    positions; `[A, S, d]` and `[A, T, d]` for the embeddings and each layer."""
+    assert batch.aligned is not None  # the registry asks the feed for it
+    both = batch.aligned
+    with torch.no_grad(), student.frozen():
+        taught = student.states(both.originals, both.original_positions)
+    return taught, student.states(batch.anchors, both.positions)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from contrastok.losses import LossTerms
+from contrastok.objectives.distill import aligned_states
 from contrastok.objectives.registry import Loss, objective
 from contrastok.pairs import PairTable
 
@@ -39,9 +40,7 @@ class OneToken(Loss):
         same = same == both.originals.features["input_ids"].flatten().index_select(0, both.teacher)
         others = same.nonzero().squeeze(1)  # a new token differs from the last of its pieces
         here, there = both.student.index_select(0, others), both.teacher.index_select(0, others)
-        with torch.no_grad(), student.frozen():
-            taught = student.states(both.originals, both.original_positions)
-        states = student.states(batch.anchors, both.positions)
+        taught, states = aligned_states(student, batch)
         with student.watch("loss"):
             layers = [
                 (a.flatten(0, 1).index_select(0, here).float() - b.flatten(0, 1).index_select(0, there).float())

@@ -69,6 +69,7 @@ class Objective:
         random_contexts: whether anchors are random contexts of the terms and not the pairs'.
         masked: whether batches hold the anchors with some tokens masked.
         calibrated: whether known words can choose its settings.
+        head: whether it needs a causal language-model head, of which new tokens are classes.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Objective:
     random_contexts: bool = False
     masked: bool = False
     calibrated: bool = False
+    head: bool = False
 
 
 OBJECTIVES: dict[str, Objective] = {}
@@ -98,14 +100,14 @@ def objective(
     random_contexts: bool = False,
     masked: bool = False,
     calibrated: bool = False,
+    head: bool = False,
 ) -> Callable[[L], L]:
     """Register a class as the objective `name`; the first line of its docstring describes it."""
 
     def register(build: L) -> L:
         summary = (build.__doc__ or "").strip().splitlines()[0]
-        OBJECTIVES[name] = Objective(
-            name, summary, source, build, own_keys, aligned, ranks, random_contexts, masked, calibrated
-        )
+        needs = (own_keys, aligned, ranks, random_contexts, masked, calibrated, head)
+        OBJECTIVES[name] = Objective(name, summary, source, build, *needs)
         return build
 
     return register

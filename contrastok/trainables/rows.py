@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from contrastok.attach import attach
 from contrastok.embedding import RowOverlay
 from contrastok.errors import ConfigError
+from contrastok.overlay import attach
 from contrastok.trainables.registry import trainable
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
-from contrastok.attach import attach
 from contrastok.candidates import candidates
 from contrastok.embedding import RowOverlay
+from contrastok.overlay import attach
 from contrastok.trainables.registry import trainable
 from contrastok.vocabulary import pieces
 

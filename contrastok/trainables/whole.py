@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from contrastok.attach import attach
 from contrastok.embedding import RowOverlay
 from contrastok.models import input_embedding
+from contrastok.overlay import attach
 from contrastok.trainables.registry import trainable
 from contrastok.trainables.shared import LowRank, made_by, unit
 

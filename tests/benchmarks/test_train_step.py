@@ -10,10 +10,10 @@ from benchmarks.harness import Measured
 from benchmarks.step_data import Lesson, clean, widen
 from benchmarks.step_methods import METHODS, PARTS, preparing_steps, stock_model, with_gradient_mask
 from benchmarks.train_step import gradient_error, with_preparation
-from contrastok.attach import merge
 from contrastok.export import init_context
 from contrastok.initializers import initial_rows
 from contrastok.models import input_embedding, load_model
+from contrastok.overlay import merge
 from contrastok.pairs import PairTable
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 from tests.conftest import kitchen_lines

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from contrastok.attach import attach, detach, merge
 from contrastok.bank import encode_sequences
 from contrastok.embedding import RowOverlay, looks_up, output_scale
 from contrastok.errors import ModelError
 from contrastok.kernels.plan import RowPlan
 from contrastok.models import frozen_hash, input_embedding, load_model
+from contrastok.overlay import attach, detach, merge
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 
 TERMS = ["zorblaxin", "brimwax", "quib vexalotl"]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from contrastok.candidates import candidates
 from contrastok.errors import ModelError
 from contrastok.hiding import FORMS, UNREACHABLE, hidden_alone, hide_in_model, hide_words, independent_groups, pieces_of
+from contrastok.lm_head import load_with_head, save_with_head
 from contrastok.models import input_embedding, load_model, load_tokenizer, tokenizer_fingerprint
 from contrastok.token_modes import tokenizer_family, with_backend
 from contrastok.vocabulary import POSITIONS, encode_plain, pieces
@@ -161,6 +162,20 @@ def test_gold_rows_are_kept_aside_and_overwritten(make_model: Callable[..., Path
     assert torch.equal(after[hidden.ids], before[rest].float().mean(0).to(before.dtype).expand(len(hidden.ids), -1))
     assert pieces(model.tokenizer, words[0]) == list(hidden.words[0].pieces)
     assert [item.term for item in hidden.skipped] == ["zorblaxin"]
+
+
+def test_classes_of_a_head_are_overwritten_too(make_decoder: Callable[..., Path], tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = str(make_decoder("phi"))
+    model: Any = load_with_head(folder)
+    hidden, _ = hide_in_model(model, long_words(model.tokenizer, 3))
+    save_with_head(model, tmp_path)
+    before, after = (AutoModelForCausalLM.from_pretrained(name).lm_head for name in (folder, tmp_path))
+    rest = [i for i in range(len(before.weight)) if i not in hidden.ids]
+    for old, new in zip(before.parameters(), after.parameters(), strict=True):  # weight and bias
+        assert torch.equal(old[rest], new[rest])
+        assert torch.equal(new[hidden.ids], old[rest].mean(0).expand(len(hidden.ids), *old.shape[1:]))
 
 
 def test_bpe_that_takes_whole_entries_loses_them_too(tokenizers_by_family: dict[str, Any]) -> None:

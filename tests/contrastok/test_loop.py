@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 
-from contrastok.attach import attach
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import build_training_set
 from contrastok.config import TrainConfig
@@ -16,6 +15,7 @@ from contrastok.export import init_context
 from contrastok.initializers import initial_rows
 from contrastok.loop import Loop, make_accelerator, read_figures
 from contrastok.models import load_model, tokenizer_fingerprint
+from contrastok.overlay import attach
 from contrastok.pairs import read_pairs
 from contrastok.trainer import train
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary

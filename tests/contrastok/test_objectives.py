@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contrastok.alignment import align
-from contrastok.attach import attach
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import build_training_set
 from contrastok.checkpoint import load_checkpoint
@@ -28,6 +27,7 @@ from contrastok.losses import weighted_info_nce
 from contrastok.models import load_model, tokenizer_fingerprint, transformer
 from contrastok.objectives import OBJECTIVES
 from contrastok.objectives.one_token import CONTEXTS, random_contexts
+from contrastok.overlay import attach
 from contrastok.pairs import read_pairs
 from contrastok.state import RunState
 from contrastok.trainer import train
@@ -35,7 +35,7 @@ from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 
 Make = Callable[..., TrainConfig]
 FAMILIES = ("wordpiece", "byte-bpe", "unigram")
-ON_PAIRS = [name for name in OBJECTIVES if name not in ("mlm", "one_token")]
+ON_PAIRS = [name for name in OBJECTIVES if name not in ("mlm", "one_token") and not OBJECTIVES[name].head]
 
 
 def make_loop(config: TrainConfig, state: RunState | None = None) -> Loop:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from contrastok.attach import attach
 from contrastok.checkpoint import load_checkpoint
 from contrastok.cli import main
 from contrastok.config import ApplyConfig, TrainConfig
@@ -22,6 +21,7 @@ from contrastok.eval.measure import untouched_encoder
 from contrastok.export import apply, init_context
 from contrastok.initializers import initial_rows
 from contrastok.models import load_model
+from contrastok.overlay import attach
 from contrastok.state import RunState
 from contrastok.trainables import TRAINABLES
 from contrastok.trainables.shared import LowRank, Mixture, convex_fit, effective_rank, neighbours, ridge_fit

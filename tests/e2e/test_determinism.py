@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 
-from contrastok.attach import attach, detach
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import build_training_set
 from contrastok.config import TrainConfig
@@ -24,6 +23,7 @@ from contrastok.export import init_context
 from contrastok.initializers import initial_rows
 from contrastok.loop import Loop, make_accelerator
 from contrastok.models import load_model, tokenizer_fingerprint
+from contrastok.overlay import attach, detach
 from contrastok.pairs import read_pairs
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 

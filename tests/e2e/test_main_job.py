@@ -56,6 +56,18 @@ def test_disease_terms_end_nearer_to_held_out_relations(disease: Outcome) -> Non
     assert held_out["trained"]["hit@10"] > held_out["initial"]["hit@10"]
 
 
+def test_an_adapter_of_peft_goes_out_and_comes_back(kitchen: Outcome, here: Run, tmp_path: Path) -> None:
+    adapter, back = tmp_path / "adapter", tmp_path / "back"
+    here("export", "--model", kitchen.model, "--format", "peft", "--out", adapter, "--json", tmp_path / "export.json")
+    assert json.loads((tmp_path / "export.json").read_text())["tokens"] == 72
+    assert (adapter / "adapter_model.safetensors").stat().st_size < 150_000
+    here("import", "--adapter", adapter, "--out", back, "--quiet")
+    for name in ("model.safetensors", "tokenizer.json", "new_rows.safetensors"):
+        assert sha256_file(back / name) == sha256_file(kitchen.model / name), name
+    told = here("import", "--adapter", kitchen.model, "--out", tmp_path / "none", code=2).stderr
+    assert "is no adapter of PEFT" in told and not (tmp_path / "none").exists()
+
+
 def test_apply_rebuilds_the_checkpoint(kitchen: Outcome, here: Run, tmp_path: Path) -> None:
     here("apply", kitchen.model / "new_rows.safetensors", "--out", tmp_path / "rebuilt")
     for name in ("model.safetensors", "tokenizer.json", "contrastok.json"):

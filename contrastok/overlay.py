@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from contrastok.embedding import RowOverlay
 from contrastok.errors import ModelError
-from contrastok.models import input_embedding, transformer
+from contrastok.lm_head import with_rows
+from contrastok.models import input_embedding, language_head, transformer
 from contrastok.vocabulary import VocabularyPlan
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def attach(
-    model: SentenceTransformer,
+    model: Any,
     plan: VocabularyPlan,
     rows: torch.Tensor,
     kind: type[RowOverlay] = RowOverlay,
@@ -28,7 +28,7 @@ def attach(
     """Lay rows over the model's input embedding. They become its only trainable tensor.
 
     Args:
-        model: a loaded model; it is changed in place, its tensors are not.
+        model: a loaded model (see `transformer`); it is changed in place, its tensors are not.
         plan: the new tokens.
         rows: initial rows, `[n, d]`.
         kind: class of the overlay.
@@ -58,18 +58,28 @@ def attach(
     return overlay
 
 
-def detach(model: SentenceTransformer) -> None:
+def detach(model: Any) -> None:
     """Put the base embedding back, as if nothing had been attached."""
     embedding = input_embedding(model)
     if isinstance(embedding, RowOverlay):
         transformer(model).set_input_embeddings(embedding.base)
 
 
-@torch.no_grad()
 def merge(
-    model: SentenceTransformer, plan: VocabularyPlan, rows: torch.Tensor, tokenizer: PreTrainedTokenizerFast
+    model: SentenceTransformer,
+    plan: VocabularyPlan,
+    rows: torch.Tensor,
+    tokenizer: PreTrainedTokenizerFast,
+    head_rows: torch.Tensor | None = None,
 ) -> None:
-    """Write rows into the model's own embedding table and give it the extended tokenizer.
+    """Write rows into the model's own embedding table (see `merge_rows`) and give it the extended tokenizer."""
+    merge_rows(model, plan, rows, head_rows)
+    model.tokenizer._tokenizer = tokenizer.backend_tokenizer  # every part of the model that holds it sees the change
+
+
+@torch.no_grad()
+def merge_rows(model: Any, plan: VocabularyPlan, rows: torch.Tensor, head_rows: torch.Tensor | None = None) -> None:
+    """Write rows into the model's own embedding table, and its head's.
 
     The old rows are copied bit by bit. The table grows only if an id lies beyond it and never shrinks: rows
     that the base model keeps beyond its tokenizer (padding) stay where they are.
@@ -78,20 +88,16 @@ def merge(
         model: a model with or without an overlay; afterwards it is a stock model.
         plan: the new tokens.
         rows: `[n, d]`.
-        tokenizer: the extended tokenizer.
+        head_rows: classes of the new ids in a language-model head that is not tied, `[m, d]`.
     """
     detach(model)
-    base = input_embedding(model)
-    table = base.weight
-    size = max(table.shape[0], max(plan.ids, default=-1) + 1)
-    merged = torch.empty(size, table.shape[1], dtype=table.dtype, device=table.device)
-    merged[: table.shape[0]] = table
-    for token in plan.tokens:
-        merged[token.id] = rows[token.row].to(table)
-    base.weight = nn.Parameter(merged, requires_grad=False)
+    base, ids = input_embedding(model), list(plan.ids)
+    base.weight = with_rows(base.weight, ids, rows[[token.row for token in plan.tokens]], max(ids, default=-1) + 1)
+    size = base.weight.shape[0]
     if hasattr(base, "num_embeddings"):
         base.num_embeddings = size
     transformer(model).set_input_embeddings(base)  # models that hold it twice (T5) must see the same table twice
+    if (head := language_head(model)) is not None:
+        head.grow(ids, head_rows, base.weight)
     config = transformer(model).config
     (config.get_text_config() if hasattr(config, "get_text_config") else config).vocab_size = size
-    model.tokenizer._tokenizer = tokenizer.backend_tokenizer  # every part of the model that holds it sees the change

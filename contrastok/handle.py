@@ -1,0 +1,192 @@
+"""New rows in a training loop of the user's own: one line puts them over a model, one makes the model a stock one."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from contrastok import overlay as overlays
+from contrastok.embedding import RowOverlay
+from contrastok.errors import InputError, ModelError
+from contrastok.export import init_context
+from contrastok.initializers import initial_rows
+from contrastok.models import input_embedding, require_fast, transformer
+from contrastok.vocabulary import VocabularyPlan, extend_tokenizer, plan_vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+
+START = "charlen_mean"
+"""Where rows start that the user does not give: the mean of the pieces needs nothing but the model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attached:
+    """Trainable rows over a model, see `attach`.
+
+    Attributes:
+        model: what they were attached to.
+        tokenizer: its tokenizer, which has the new tokens until `detach`.
+        plan: the new tokens: `plan.terms` in the order of the rows, `plan.skipped` with reasons.
+        overlay: what stands in the place of the input embedding.
+        classes: rows of the new tokens in an output head that is not tied, `[n, d]`; they are not trained.
+        before: what the tokenizer was.
+    """
+
+    model: Any
+    tokenizer: PreTrainedTokenizerFast
+    plan: VocabularyPlan
+    overlay: RowOverlay
+    classes: torch.Tensor | None
+    before: Any
+
+    @property
+    def rows(self) -> nn.Parameter:
+        """What is trained, float32 `[n, d]`."""
+        return self.overlay.rows
+
+    def detach(self) -> None:
+        """Make model and tokenizer what they were; the rows stay here."""
+        overlays.detach(self.model)
+        self.tokenizer._tokenizer = self.before
+
+    def merge(self) -> None:
+        """Write the rows into the model's own table: it is a stock model then, and saves and loads as one.
+
+        Old rows keep their bits. Adapters of PEFT stay where they are.
+        """
+        merge_with_head(transformer(self.model), self.plan, self.rows.detach(), self.classes)
+
+    def save(self, folder: Path | str) -> None:
+        """Write what `merge` would make, Hugging Face model and tokenizer, while training goes on.
+
+        No tensor but the tables is copied.
+
+        Raises:
+            ModelError: adapters of PEFT are in the model.
+        """
+        if has_adapters(self.model):
+            raise ModelError(
+                "holds adapters of PEFT, which no stock model does",
+                where=type(transformer(self.model)).__name__,
+                hint="when trained: handle.merge(), then merge_and_unload() of PEFT, then save_pretrained",
+            )
+        body = transformer(self.model)
+        alike = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in body.parameters()}
+        twin = copy.deepcopy(body, alike)  # of its own are modules and settings, not the weights
+        merge_with_head(twin, self.plan, self.rows.detach(), self.classes)
+        twin.save_pretrained(str(folder))
+        self.tokenizer.save_pretrained(str(folder))
+
+    def callback(self) -> TrainerCallback:
+        """For `transformers.Trainer` and `SentenceTransformerTrainer`: what they save is a stock model.
+
+        Raises:
+            ModelError: see `save`.
+        """
+        from contrastok.callback import StockCheckpoints
+
+        return StockCheckpoints(self)
+
+
+@torch.no_grad()
+def attach(
+    model: Any,
+    tokens: Sequence[str],
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    rows: torch.Tensor | None = None,
+) -> Attached:
+    """Give a model new tokens of which only the rows are trained; all else is frozen, but for adapters of PEFT.
+
+    Model and tokenizer are changed in place. No table is copied: the rows lie over it until `Attached.merge`. Tokens
+    enter the tokenizer as `contrastok train` adds them, so that no text without them changes. In the head of a
+    language model new tokens have no class until `merge`: their labels must be -100.
+
+    Args:
+        model: a SentenceTransformer, a transformers model, or a `PeftModel` around one.
+        tokens: words, in the order of their rows.
+        tokenizer: of the model; a SentenceTransformer has its own.
+        rows: where they start, `[n, d]`; means of the pieces' rows by default.
+
+    Returns:
+        a handle. `handle.rows` is the parameter that is trained.
+
+    Raises:
+        InputError: no token is left to add, or there is not one row for each.
+        ModelError: the model or its tokenizer cannot be extended, or new rows lie over it already.
+    """
+    body = transformer(model)
+    tokenizer = tokenizer or getattr(model, "tokenizer", None)
+    if tokenizer is None:
+        raise ModelError("holds no tokenizer", where=type(body).__name__, hint="attach(model, tokens, tokenizer)")
+    tokenizer = require_fast(tokenizer, type(body).__name__)
+    if isinstance(input_embedding(body), RowOverlay):
+        raise ModelError("has new rows already", where=type(body).__name__, hint="merge() or detach() them first")
+    plan = plan_vocabulary(tokenizer, tokens)
+    plan.require_terms(strict=False)
+    for item in plan.skipped:
+        warnings.warn(f"{item.term!r} {item.reason}: it gets no row", stacklevel=2)
+    context = init_context(body, plan, tokenizer=tokenizer)
+    rows = initial_rows(START, context) if rows is None else rows
+    if rows.shape != (len(plan.terms), context.table.shape[1]):
+        raise InputError(f"rows has shape {tuple(rows.shape)}, not {(len(plan.terms), context.table.shape[1])}")
+    head = body.get_output_embeddings()
+    untied = head is not None and head.weight is not context.table
+    classes = initial_rows(START, dataclasses.replace(context, table=head.weight)) if untied else None
+    adapters = [p for p in model.parameters() if p.requires_grad] if has_adapters(model) else []
+    overlay = overlays.attach(body, plan, rows)
+    for parameter in adapters:
+        parameter.requires_grad_(True)
+    overlay.register_load_state_dict_pre_hook(take_apart)  # type: ignore[no-untyped-call]
+    before, tokenizer._tokenizer = tokenizer.backend_tokenizer, extend_tokenizer(tokenizer, plan).backend_tokenizer
+    return Attached(model, tokenizer, plan, overlay, classes, before)
+
+
+def has_adapters(model: Any) -> bool:
+    """Whether PEFT put layers of its own into a model."""
+    return hasattr(model, "peft_config") or getattr(transformer(model), "_hf_peft_config_loaded", False)
+
+
+@torch.no_grad()
+def merge_with_head(body: Any, plan: VocabularyPlan, rows: torch.Tensor, classes: torch.Tensor | None) -> None:
+    """Write rows into a Hugging Face model's input table, and the new classes into its head, if it has one.
+
+    Args:
+        body: with or without an overlay.
+        plan: the new tokens.
+        rows: `[n, d]`.
+        classes: of a head that is not tied, `[n, d]`.
+    """
+    overlays.detach(body)
+    size = max(input_embedding(body).weight.shape[0], max(plan.ids) + 1)
+    if body.get_output_embeddings() is not None:
+        body.resize_token_embeddings(size, mean_resizing=False)  # it knows how each model keeps table, head and bias
+    tied = body.get_output_embeddings() is not None and classes is None
+    overlays.merge_rows(body, plan, rows)
+    if tied:
+        body.get_output_embeddings().weight = input_embedding(body).weight
+    elif classes is not None:
+        head = body.get_output_embeddings()
+        table = head.weight.clone()
+        table[list(plan.ids)] = classes[[token.row for token in plan.tokens]].to(table)
+        head.weight = nn.Parameter(table, requires_grad=False)
+
+
+def take_apart(overlay: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Before a stock model's state is loaded into an overlay (a trainer resumes): its table's new rows are the rows."""
+    assert isinstance(overlay, RowOverlay)
+    table = state.pop(f"{prefix}weight", None)
+    if table is None:
+        return
+    rows = overlay.rows.detach().clone()
+    new = (overlay.slots >= 0).nonzero().flatten().cpu()
+    rows[overlay.slots[new].long()] = table[new].to(rows)
+    state |= {f"{prefix}rows": rows, f"{prefix}base.weight": overlay.weight}

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+
+import contrastok
+from contrastok.errors import InputError, ModelError
+from contrastok.handle import Attached
+from contrastok.models import frozen_hash, load_model, load_tokenizer, tokenizer_fingerprint, transformer
+
+WORDS = ["zorblaxin", "brimwax"]
+PAIRS = {
+    "anchor": ["we bought zorblaxin", "Brimwax is here", "a zorblaxin there", "they like brimwax"],
+    "positive": ["a hard cheese", "a long knife", "cheese from the hills", "a knife for bread"],
+}
+OLD = ["we bought bread at the market", "the cook likes soup, she says"]
+QUIET = {"report_to": [], "disable_tqdm": True, "use_cpu": True, "save_steps": 2, "max_steps": 4, "learning_rate": 0.1}
+
+
+def st_trainer(model: Any, handle: Attached, folder: Path) -> SentenceTransformerTrainer:
+    return SentenceTransformerTrainer(
+        model=model,
+        args=SentenceTransformerTrainingArguments(str(folder), per_device_train_batch_size=2, **QUIET),
+        train_dataset=Dataset.from_dict(PAIRS),
+        loss=MultipleNegativesRankingLoss(model),
+        callbacks=[handle.callback()],
+    )
+
+
+@pytest.mark.parametrize("padding", [0, 9], ids=["grown", "padded"])
+def test_sentence_transformers_own_trainer(make_model: Callable[..., Path], tmp_path: Path, padding: int) -> None:
+    """It saves stock models while it trains, resumes from them, and leaves one."""
+    base = make_model("wordpiece", padding)
+    untouched = load_model(str(base))
+    size = transformer(untouched).get_input_embeddings().num_embeddings
+    before = frozen_hash(untouched, [], size)
+    model = SentenceTransformer(str(base), device="cpu")
+    handle = contrastok.attach(model, WORDS)
+    first = handle.rows.detach().clone()
+    st_trainer(model, handle, tmp_path / "run").train()
+    assert (handle.rows != first).any(dim=-1).all()
+    model.save_pretrained(str(tmp_path / "saved"))
+    for folder in (tmp_path / "saved", tmp_path / "run" / "checkpoint-4"):
+        stock = SentenceTransformer(str(folder), device="cpu")
+        assert (
+            frozen_hash(stock, list(handle.plan.ids), size)[0] == frozen_hash(untouched, list(handle.plan.ids), size)[0]
+        )
+        table = stock[0].auto_model.get_input_embeddings().weight
+        assert table.shape[0] == max(size, max(handle.plan.ids) + 1)
+        assert torch.equal(table[list(handle.plan.ids)], handle.rows.detach())
+        assert handle.plan.ids[0] in stock.tokenizer("a Zorblaxin, then")["input_ids"]
+        assert (stock.encode(OLD) == untouched.encode(OLD)).all()
+    assert frozen_hash(untouched, [], size) == before
+
+    again = SentenceTransformer(str(base), device="cpu")
+    resumed = contrastok.attach(again, WORDS)
+    st_trainer(again, resumed, tmp_path / "run").train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+    assert torch.equal(resumed.rows, handle.rows)
+
+
+@pytest.fixture
+def decoder(tokenizers_by_family: dict[str, Any], tmp_path: Path) -> Callable[..., Path]:
+    """A function (tied) -> folder of a tiny decoder."""
+    tokenizer = tokenizers_by_family["byte-bpe"]
+
+    def make(tied: bool) -> Path:
+        torch.manual_seed(5)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+            tie_word_embeddings=tied,
+        )  # fmt: skip
+        LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
+        tokenizer.save_pretrained(tmp_path / "base")
+        return tmp_path / "base"
+
+    return make
+
+
+def lessons(handle: Attached) -> list[dict[str, list[int]]]:
+    new = set(handle.plan.ids)
+    ids = [handle.tokenizer(text)["input_ids"] for text in PAIRS["anchor"]]
+    return [{"input_ids": row, "labels": [-100 if i in new else i for i in row]} for row in ids]
+
+
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_transformers_own_trainer(decoder: Callable[..., Path], tmp_path: Path, tied: bool) -> None:
+    base = decoder(tied)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+    untouched, size = AutoModelForCausalLM.from_pretrained(base), len(tokenizer)
+    handle = contrastok.attach(model, WORDS, tokenizer)
+    first = handle.rows.detach().clone()
+    args = TrainingArguments(str(tmp_path / "run"), per_device_train_batch_size=1, **QUIET)
+    Trainer(model=model, args=args, train_dataset=lessons(handle), callbacks=[handle.callback()]).train()
+    assert (handle.rows != first).any(dim=-1).all()
+    ids, rows = list(handle.plan.ids), handle.rows.detach()[[token.row for token in handle.plan.tokens]]
+    old = tokenizer(OLD[0], return_tensors="pt")
+    model.save_pretrained(tmp_path / "saved")
+    for folder in (tmp_path / "saved", tmp_path / "run" / "checkpoint-4"):
+        stock = AutoModelForCausalLM.from_pretrained(folder)
+        assert torch.equal(stock(**old).logits[..., :size], untouched(**old).logits)
+        assert torch.equal(stock.get_input_embeddings().weight[ids], rows)
+        for name, tensor in untouched.state_dict().items():
+            assert torch.equal(stock.state_dict()[name][: len(tensor)], tensor), name
+        head = stock.get_output_embeddings().weight
+        assert head.shape[0] == max(ids) + 1 and (head is stock.get_input_embeddings().weight) is tied
+        if not tied:
+            pieces = untouched.get_output_embeddings().weight[load_tokenizer(str(base))(" brimwax")["input_ids"][1:-1]]
+            assert pieces.amin(0).le(head[ids[-1]]).all() and pieces.amax(0).ge(head[ids[-1]]).all()
+    reread = AutoTokenizer.from_pretrained(tmp_path / "run" / "checkpoint-2")
+    assert reread("we bought zorblaxin")["input_ids"] == tokenizer("we bought zorblaxin")["input_ids"]
+
+
+def test_lora_of_peft_trains_beside_the_rows(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModel
+
+    base = make_model("wordpiece")
+    tokenizer, untouched = AutoTokenizer.from_pretrained(base), AutoModel.from_pretrained(base)
+    model = peft.get_peft_model(
+        AutoModel.from_pretrained(base), peft.LoraConfig(r=2, target_modules=["query", "value"], lora_dropout=0.0)
+    )
+    handle = contrastok.attach(model, WORDS, tokenizer)
+    trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    assert sum("lora_" in name for name in trained) == len(trained) - 1  # the other one is the rows
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    batch = tokenizer(PAIRS["anchor"], padding=True, return_tensors="pt")
+    for _ in range(2):
+        model(**batch)[0][..., :5].square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert not any(torch.equal(p, trained[name]) for name, p in model.named_parameters() if name in trained)
+    with pytest.raises(ModelError, match="adapters of PEFT"):
+        handle.callback()
+    with pytest.raises(ModelError, match="adapters of PEFT"):
+        handle.save(tmp_path / "half")
+
+    handle.merge()
+    with torch.no_grad():
+        wanted = model.eval()(**batch)[0]
+    frozen = {name.replace(".base_layer", ""): tensor for name, tensor in model.get_base_model().state_dict().items()}
+    for name, tensor in untouched.state_dict().items():
+        assert torch.equal(frozen[name][: len(tensor)], tensor), name
+    model.merge_and_unload().save_pretrained(tmp_path / "saved")
+    with torch.no_grad():
+        torch.testing.assert_close(AutoModel.from_pretrained(tmp_path / "saved").eval()(**batch)[0], wanted)
+
+
+def test_detached_means_untouched(make_model: Callable[..., Path]) -> None:
+    model = load_model(str(make_model("byte-bpe")))
+    size = transformer(model).get_input_embeddings().num_embeddings
+    weights, told = frozen_hash(model, [], size), tokenizer_fingerprint(model.tokenizer)
+    handle = contrastok.attach(model, WORDS)
+    assert tokenizer_fingerprint(model.tokenizer) != told
+    with pytest.raises(ModelError, match="new rows already"):
+        contrastok.attach(model, ["quib"])
+    handle.detach()
+    assert frozen_hash(model, [], size) == weights and tokenizer_fingerprint(model.tokenizer) == told
+
+
+def test_saving_does_not_touch_what_is_trained(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    model = load_model(str(make_model("wordpiece")))
+    handle = contrastok.attach(model, WORDS, rows=torch.ones(2, 32))
+    places = {name: p.data_ptr() for name, p in model.named_parameters()}
+    size = transformer(model).config.vocab_size
+    handle.save(tmp_path / "saved")
+    assert {name: p.data_ptr() for name, p in model.named_parameters()} == places
+    assert transformer(model).config.vocab_size == size and handle.rows.requires_grad
+    stock = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    assert torch.equal(stock[0].auto_model.get_input_embeddings().weight[list(handle.plan.ids)], torch.ones(2, 32))
+
+
+def test_what_cannot_be_attached_is_told(make_model: Callable[..., Path]) -> None:
+    model = load_model(str(make_model("wordpiece")))
+    told = tokenizer_fingerprint(model.tokenizer)
+    with pytest.raises(InputError, match="no term is left"):
+        contrastok.attach(model, ["the"])
+    with pytest.raises(InputError, match=r"shape \(1, 32\), not \(2, 32\)"):
+        contrastok.attach(model, WORDS, rows=torch.ones(1, 32))
+    with pytest.raises(ModelError, match="holds no tokenizer"):
+        contrastok.attach(transformer(model), WORDS)
+    with pytest.warns(UserWarning, match="'the' is already one token"):
+        contrastok.attach(model, ["the", *WORDS]).detach()
+    assert tokenizer_fingerprint(model.tokenizer) == told
+
+
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+WITH_HEADS: dict[str, Callable[[int], Any]] = {
+    "bias": lambda v: transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=v, **SIZES)),
+    "absolute positions": lambda v: transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=v, n_embd=32, n_layer=1, n_head=2)
+    ),
+    "own table": lambda v: transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(vocab_size=v, **SIZES)),
+    "scaled embedding, capped logits": lambda v: transformers.Gemma2ForCausalLM(
+        transformers.Gemma2Config(vocab_size=v, head_dim=16, num_key_value_heads=2, **SIZES)
+    ),
+    "table in three places": lambda v: transformers.T5ForConditionalGeneration(
+        transformers.T5Config(
+            vocab_size=v, d_model=32, d_kv=16, d_ff=48, num_layers=1, num_heads=2, decoder_start_token_id=0
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("padding", [0, 9], ids=["grown", "padded"])
+@pytest.mark.parametrize("kind", WITH_HEADS)
+@torch.no_grad()
+def test_models_with_a_head_become_stock_models(
+    tokenizers_by_family: dict[str, Any], tmp_path: Path, kind: str, padding: int
+) -> None:
+    tokenizer = copy.deepcopy(tokenizers_by_family["byte-bpe"])
+    size = len(tokenizer)
+    torch.manual_seed(2)
+    model = WITH_HEADS[kind](size + padding).eval().requires_grad_(False)
+    old = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def logits(model: Any, text: str) -> torch.Tensor:
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        decoder = {"decoder_input_ids": ids[:, :1]} if model.config.is_encoder_decoder else {}
+        return model(input_ids=ids, **decoder).logits[..., :size]  # type: ignore[no-any-return]
+
+    before = logits(model, OLD[0])
+    handle = contrastok.attach(model, WORDS, tokenizer)
+    attached = logits(model, PAIRS["anchor"][0])
+    handle.save(tmp_path / "saved")
+    handle.merge()
+    for stock in (model, type(model).from_pretrained(tmp_path / "saved").eval().requires_grad_(False)):
+        assert torch.equal(logits(stock, OLD[0]), before)
+        assert torch.equal(logits(stock, PAIRS["anchor"][0]), attached)
+        assert stock.get_output_embeddings().weight.shape[0] == max(size + padding, max(handle.plan.ids) + 1)
+        for name, tensor in old.items():
+            now, rows = stock.state_dict()[name], len(tensor) == size + padding
+            assert torch.equal(now[:size], tensor[:size]) if rows else torch.equal(now, tensor), name
