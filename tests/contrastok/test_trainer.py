@@ -192,7 +192,7 @@ def test_existing_output_is_refused_before_any_work(make_config: Make, monkeypat
     assert config.out
     config.out.mkdir()
     (config.out / "mine.txt").write_text("precious")
-    monkeypatch.setattr("contrastok.trainer.load_model", None)
+    monkeypatch.setattr("contrastok.trainer.load_with_head", None)
     with pytest.raises(OutputError, match="--overwrite"):
         train(config)
     assert (config.out / "mine.txt").read_text() == "precious"
