@@ -66,12 +66,18 @@ def frozen_bits(loop: Loop) -> str:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("objective", ON_PAIRS)
 def test_it_lowers_its_own_loss_and_moves_rows_only(make_config: Make, family: str, objective: str) -> None:
-    loop = make_loop(make_config(family, objective=objective, epochs=12, learning_rate=0.03, batch_size=12))
+    """The mean over draws, for with SimCSE each drops out something else."""
+    loop = make_loop(make_config(family, objective=objective, epochs=60, learning_rate=0.01, batch_size=12))
     before, batch = frozen_bits(loop), first_batch(loop)
-    first = float(loop.loss(batch).total.detach())
+
+    def mean_loss() -> float:
+        draws = range(16 if objective == "simcse" else 1)
+        return float(np.mean([loop.loss(replace(batch, draw=torch.tensor(k))).total.item() for k in draws]))
+
+    first = mean_loss()
     curve = loop.run()
     assert np.isfinite([point.loss for point in curve]).all() and curve[-1].move > 0
-    assert 0 < float(loop.loss(batch).total.detach()) < first
+    assert 0 < mean_loss() < first
     assert frozen_bits(loop) == before
 
 
