@@ -69,14 +69,14 @@ def calibrate_pairs(
     """Try settings on held-out known words.
 
     Args:
-        guide: the words that its predictor held out are the test.
+        guide: the words that its predictor held out are the test; its settings are tried first.
         encoder: the frozen model, without an overlay.
         accelerator: that training uses.
         config: options of the run: what they say is not chosen, and no more than `calibrate` settings are tried.
     """
     school = _School(guide, encoder, accelerator, config)
     judge = Judge(encoder.model, encoder.tokenizer, guide.predictor, WORDS)
-    settings, tried = PairSettings(), [judge(school.placed.numpy()).figures()]
+    settings, tried = guide.pairs, [judge(school.placed.numpy()).figures()]
     best: np.ndarray | None = None
     moves: list[dict[str, float]] = [{}, *({name: value} for name, value in MOVES if _is_open(name, config))]
     moves = moves[: config.calibrate]
@@ -126,10 +126,25 @@ class _School:
             return overlay.rows.detach().cpu().numpy()
 
 
+def has_settings(config: TrainConfig) -> bool:
+    """Whether a run has a pair stage that is weighed by `PairSettings`."""
+    return OBJECTIVES[config.objective].calibrated and config.epochs > 0 and config.trainable == "rows"
+
+
 def can_calibrate(config: TrainConfig) -> bool:
     """Whether known words can be taught as the run's new words will be."""
-    plain = config.trainable == "rows" and not config.layers and not config.reset_every
-    return plain and OBJECTIVES[config.objective].calibrated and config.epochs > 0 and config.calibrate > 0
+    return has_settings(config) and config.calibrate > 0 and not config.layers and not config.reset_every
+
+
+def anchor_passes(config: TrainConfig, sentences: float) -> int:
+    """Anchors that calibration will look at, each forward and backward.
+
+    Args:
+        config: options of the run.
+        sentences: of a known word, on average.
+    """
+    tries = min(config.calibrate, 1 + sum(_is_open(name, config) for name, _ in MOVES))
+    return round(tries * WORDS * (sentences + 1) * config.epochs) if can_calibrate(config) else 0
 
 
 def kept_pair_calibration(

@@ -25,7 +25,8 @@ class Guide:
         calibration: settings of the word stage, and confidence.
         objective: the loss of rows by their isolated tokens.
         inputs: for each row the finished ids of its isolated token.
-        pairs: settings of the pair stage.
+        pairs: settings of the pair stage, where training is one that has them.
+        weighed: whether it is.
         pairs_tried: what known words said of such settings; nothing where they were not asked.
     """
 
@@ -34,6 +35,7 @@ class Guide:
     objective: WordObjective
     inputs: tuple[tuple[int, ...], ...]
     pairs: PairSettings = field(default_factory=PairSettings)
+    weighed: bool = True
     pairs_tried: tuple[Mapping[str, Any], ...] = ()
 
     def confidence(self, rows: np.ndarray) -> np.ndarray:
@@ -48,7 +50,7 @@ class Guide:
             "fits": self.predictor.prior.story,
             "settings": dataclasses.asdict(self.calibration.settings),
             "calibration": list(self.calibration.tried),
-            "pair_settings": dataclasses.asdict(self.pairs),
+            "pair_settings": dataclasses.asdict(self.pairs) if self.weighed else {},
             "pair_calibration": list(self.pairs_tried),
             "reliability": list(self.calibration.reliability),
             "confidence_within": WITHIN,

@@ -10,7 +10,7 @@ import torch
 from contrastok.bounds import bound
 from contrastok.embedding import HeadRows, RowOverlay
 from contrastok.export import init_context
-from contrastok.initializers import FALLBACK, INITIALIZERS, initial_rows
+from contrastok.initializers import FALLBACK, INITIALIZERS, InitOptions, initial_rows
 from contrastok.models import language_head
 from contrastok.vocabulary import VocabularyPlan
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-def first_head_rows(model: SentenceTransformer, plan: VocabularyPlan, init: str) -> torch.Tensor | None:
+def first_head_rows(
+    model: SentenceTransformer, plan: VocabularyPlan, init: str, seed: int = 0, norm: str = "keep"
+) -> torch.Tensor | None:
     """First classes of the new ids, by the initialiser of the rows over the head's own table.
 
     What learns rows from evidence knows nothing of classes: these then start at the means of their pieces, weighted by
@@ -28,6 +30,7 @@ def first_head_rows(model: SentenceTransformer, plan: VocabularyPlan, init: str)
         model: that nothing is attached to.
         plan: the new tokens.
         init: the initialiser of the rows.
+        seed, norm: as the rows have them.
 
     Returns:
         float32 `[m, d]` in the order of `plan.ids`; None where there is no head or it is tied.
@@ -37,7 +40,8 @@ def first_head_rows(model: SentenceTransformer, plan: VocabularyPlan, init: str)
         return None
     known = INITIALIZERS.get(init)
     name = init if known is not None and known.repeatable else FALLBACK
-    rows = initial_rows(name, replace(init_context(model, plan), table=head.linear.weight))
+    context = replace(init_context(model, plan, seed), table=head.linear.weight, options=InitOptions(norm=norm))
+    rows = initial_rows(name, context)
     return rows.cpu()[[token.row for token in plan.tokens]]
 
 

@@ -97,6 +97,7 @@ class Loop:
         guide: the prior over the rows, if there is one.
         head: where the body is cut, from its outputs to the full model's.
         adapters: where the body is trained too, what moves it.
+        share: of the usual rates that rows and classes get.
 
     Raises:
         ContrastokError: the objective cannot work with this model, or there is nothing to compare restarts by.
@@ -115,6 +116,7 @@ class Loop:
         guide: Guide | None = None,
         head: Head | None = None,
         adapters: BodyLora | None = None,
+        share: float = 1.0,
     ) -> None:
         held: list[Anchor] = []
         if config.reset_every:
@@ -123,7 +125,7 @@ class Loop:
         self.config, self.accelerator, self.state, self.console = config, accelerator, state, console
         self.device = accelerator.device
         self.initial = overlay.rows.detach()[: len(data.updates)].clone()
-        self.settings = settle(guide.pairs if guide is not None else UNGUIDED, config)
+        self.settings = settle(guide.pairs if guide is not None else UNGUIDED, config, spread(overlay.weight))
         self.guide = guide if self.settings.word_weight else None
         self.feed = Feed(data, tokenizer, overlay.slots, config, self.guide.inputs if self.guide else ())
         self.watch = Stopwatch(config.profile, self.device)
@@ -134,11 +136,12 @@ class Loop:
         self.trained = [p for p in overlay.parameters() if p.requires_grad and id(p) not in own_rate]
         own = TRAINABLES[config.trainable].rate
         # Ways of training whose parameters are no rows have a rate of their own.
-        self.rate = config.learning_rate or own or self.settings.rate * spread(overlay.weight)
+        self.rate = share * (config.learning_rate or own or self.settings.rate * spread(overlay.weight))
         groups: list[dict[str, Any]] = [{"params": self.trained, "lr": self.rate}]
         if classes:  # a step is measured by the table that they stand in
             table = language_head(model).linear.weight
-            groups.append({"params": classes, "lr": config.learning_rate or self.settings.rate * spread(table)})
+            rate = config.learning_rate or self.settings.rate * spread(table)
+            groups.append({"params": classes, "lr": share * rate})
             self.trained = [*self.trained, *classes]
         if adapters is not None:
             groups.append({"params": adapters.parameters(), "lr": adapters.rate})

@@ -32,7 +32,14 @@ UNGUIDED = PairSettings(rate=0.06, contrast_weight=1.0)
 """Without a predictor: rows that start at the mean of their pieces have far to go, and contrast takes them there."""
 
 
-def settle(chosen: PairSettings, config: TrainConfig) -> PairSettings:
-    """What was chosen, but for what the options say. Their learning rate is in units of its own, and not among them."""
+def settle(chosen: PairSettings, config: TrainConfig, unit: float) -> PairSettings:
+    """What was chosen, but for what the options say.
+
+    Args:
+        chosen: by known words, or built in.
+        config: the options.
+        unit: mean per-coordinate standard deviation of the table, by which a learning rate becomes a rate.
+    """
     said = {field.name: getattr(config, field.name, None) for field in fields(chosen)}
+    said["rate"] = None if config.learning_rate is None else config.learning_rate / unit
     return replace(chosen, **{name: value for name, value in said.items() if value is not None})

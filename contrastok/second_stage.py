@@ -139,7 +139,6 @@ def second_stage(first: Loop, state: RunState) -> tuple[Loop, BodyLora, list[Cur
     config = dataclasses.replace(
         first.config,
         epochs=second_epochs(first.config),
-        learning_rate=ROWS_SHARE * first.rate,
         reset_every=0,
         temperature=first.objective.temperature()
         if isinstance(first.objective, Contrast)
@@ -148,7 +147,7 @@ def second_stage(first: Loop, state: RunState) -> tuple[Loop, BodyLora, list[Cur
     lora = BodyLora(first.model, first.overlay, config.rank, config.seed)
     second = Loop(
         first.model, first.overlay, first.feed.data, first.feed.tokenizer, config, first.accelerator, state,
-        first.console, first.guide, adapters=lora,
+        first.console, first.guide, adapters=lora, share=ROWS_SHARE,
     )  # fmt: skip
     second.initial = first.initial
     curve = second.run()

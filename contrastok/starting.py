@@ -14,7 +14,7 @@ from rich.markup import escape
 from contrastok.bank import FrozenEncoder, special_frame
 from contrastok.calibrate import FORMAT, WORDS, Calibration, calibrate, from_text, to_text
 from contrastok.calibrate_pairs import WORDS as PAIR_WORDS
-from contrastok.calibrate_pairs import can_calibrate, kept_pair_calibration
+from contrastok.calibrate_pairs import can_calibrate, has_settings, kept_pair_calibration
 from contrastok.config import TrainConfig
 from contrastok.console import Console
 from contrastok.errors import InputError, ModelError
@@ -23,6 +23,7 @@ from contrastok.export import init_context
 from contrastok.guide import Guide
 from contrastok.initializers import InitOptions, initial_rows
 from contrastok.map_rows import WordObjective, map_rows
+from contrastok.pair_settings import PairSettings, settle
 from contrastok.predictor import Predictor, enough_known, make_predictor
 from contrastok.prior import Prior, TooFewWordsError
 from contrastok.vocabulary import VocabularyPlan
@@ -135,7 +136,8 @@ def start_rows(
     )
     frame = special_frame(tokenizer)
     inputs = tuple(tuple(frame([plan.ids_of(term)[0]])) for term in plan.terms)
-    guide = Guide(predictor, calibration, objective, inputs)
+    pairs = settle(PairSettings(), config, predictor.bank.unit)
+    guide = Guide(predictor, calibration, objective, inputs, pairs, has_settings(config))
     if can_calibrate(config):
         chosen = kept_pair_calibration(guide, encoder, accelerator, config)
         guide = dataclasses.replace(guide, pairs=chosen.settings, pairs_tried=chosen.tried)
@@ -179,7 +181,8 @@ def _tell(guide: Guide, console: Console) -> None:
     _tell_tried(f"Word stage on {WORDS} of them", guide.calibration.tried, console)
     console.print(f"Word stage: {_settings(dataclasses.asdict(chosen)) if chosen.steps else 'none'}")
     _tell_tried(f"Pair stage on {PAIR_WORDS} of them", guide.pairs_tried, console)
-    console.print(f"Pair stage: {_settings(dataclasses.asdict(pairs))}")
+    if guide.weighed:
+        console.print(f"Pair stage: {_settings(dataclasses.asdict(pairs))}")
 
 
 def _tell_tried(name: str, tried: Sequence[Mapping[str, Any]], console: Console) -> None:

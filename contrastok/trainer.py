@@ -14,6 +14,7 @@ from rich.markup import escape
 from contrastok import __version__
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import TrainingSet, build_training_set
+from contrastok.calibrate_pairs import anchor_passes
 from contrastok.candidates import candidates
 from contrastok.checkpoint import MANIFEST
 from contrastok.config import TrainConfig, as_json
@@ -172,7 +173,7 @@ def _train_rows(
     state = RunState(state_path(config.out), key)
     way = TRAINABLES[config.trainable]
     head = aligned_head(encoder, texts, config.layers) if config.layers else None
-    classes = first_head_rows(model, words.plan, start.init)
+    classes = first_head_rows(model, words.plan, start.init, config.seed, config.init_norm)
     overlay = _lay(model, words, start.placed, classes, config)
     if config.compile:
         compile_layers(model)
@@ -265,7 +266,7 @@ def _estimate(
     data = _training_set(model, words, piece, FrozenEncoder(model, model.tokenizer, cache=False), config)
     per_key = (time.perf_counter() - start) / len(data.keys)
     rows = initial_rows(PLAIN, init_context(model, words.plan))
-    overlay = _lay(model, words, rows, first_head_rows(model, words.plan, PLAIN), config)
+    overlay = _lay(model, words, rows, first_head_rows(model, words.plan, PLAIN, config.seed, config.init_norm), config)
     trial = dataclasses.replace(config, epochs=1, reset_every=0, two_stage=False)
     start = time.perf_counter()
     with cut(model, config.layers):  # without a head: it takes no time
@@ -277,18 +278,20 @@ def _estimate(
     activations = config.batch_size * max(len(a.ids) for a in data.anchors) * table.shape[1] * 4 * 40
     epochs = config.epochs + second_epochs(config)
     steps = epochs * -(-len(wanted) // (config.batch_size * config.gradient_accumulation))
-    known, fitting, fit_memory = 0, 0.0, 0.0
+    known, asked, fitting, fit_memory = 0, 0, 0.0, 0.0
     if choose_init(config.init, evidence) == PREDICTOR:
         told = [word for word in evidence or () if word.known]
         known = sum(2 + min(len(word.sentences), config.evidence_sentences) for word in told)
         operations, fit_memory = fit_cost(len(told), table.shape[1], data.keys.shape[1])
         fitting = operations / _speed()
+        asked = anchor_passes(config, sum(len(word.sentences) for word in told) / max(len(told), 1))
     return {
         "steps": steps,
         "anchors": len(wanted),
         "keys": keys,
         "known_texts": known,
-        "seconds": round(per_key * (keys + known) + fitting + per_anchor * len(wanted) * epochs, 1),
+        "known_anchors": asked,
+        "seconds": round(per_key * (keys + known) + fitting + per_anchor * (len(wanted) * epochs + asked), 1),
         "memory_mb": round((2 * weights + bank + max(activations, fit_memory)) / 2**20),
     }
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         console.print(f"Would train {len(methods)} methods: {', '.join(method.name for method in methods)}")
         emit_json(summary := {"dry_run": True, "methods": [method.name for method in methods]}, config.json)
         return summary
-    facts = {"options": as_json(config), "versions": versions(), "inputs": _hashes([*config.terms, *config.corpus])}
+    facts = {"options": as_json(config), "versions": versions(), "inputs": _hashes(config)}
     _claim(config, facts)
     work.mkdir(parents=True, exist_ok=True)
     with own_cache(work):
@@ -97,9 +97,10 @@ class Lesson:
     recovery: RecoveryConfig
 
 
-def _hashes(names: Sequence[Path | str]) -> list[str]:
-    """SHA-256 of files and of what folders hold, in order; what is no path (a dataset's name) has none."""
-    paths = [Path(name) for name in names]
+def _hashes(config: CompareConfig) -> list[str]:
+    """SHA-256 of every input file and of what input folders hold; what is no path (a dataset's name) has none."""
+    single = (config.config, config.queries, config.passages, config.pairs_file, config.sts)
+    paths = [Path(name) for name in (*config.terms, *config.corpus, *config.glossary, *single) if name is not None]
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return [sha256_file(file) for file in files if file.is_file()]
 

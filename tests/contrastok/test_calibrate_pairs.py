@@ -12,7 +12,13 @@ import torch
 from contrastok import calibrate_pairs as module
 from contrastok.bank import FrozenEncoder
 from contrastok.calibrate import calibrate
-from contrastok.calibrate_pairs import calibrate_pairs, can_calibrate, clearly_more, kept_pair_calibration
+from contrastok.calibrate_pairs import (
+    anchor_passes,
+    calibrate_pairs,
+    can_calibrate,
+    clearly_more,
+    kept_pair_calibration,
+)
 from contrastok.candidates import candidates
 from contrastok.config import TrainConfig
 from contrastok.features import WordInput
@@ -121,17 +127,44 @@ def test_a_real_calibration_repeats_itself_and_leaves_the_model(
     assert start == first.tried[0] and taught["row_mrr"] < start["row_mrr"] - 0.1  # rows went where nothing is
 
 
+OTHERWISE = {
+    "seed": 1, "calibrate": 2, "objective": "pairs", "epochs": 2, "batch_size": 4, "gradient_accumulation": 2,
+    "bank_size": 5, "learn_temperature": True, "learning_rate": 0.1, "temperature": 0.2, "contrast_weight": 0.5,
+    "distill_weight": 1.0, "word_weight": 0.0,
+}  # fmt: skip
+
+
 def test_what_was_chosen_is_looked_up_again(
     guide: Guide, encoder: FrozenEncoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Until any option that decides how words are taught is another one."""
     monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path))
-    kept = FrozenEncoder(encoder.model, encoder.tokenizer)
+    kept, accelerator = FrozenEncoder(encoder.model, encoder.tokenizer), make_accelerator(CONFIG)
     asked: list[TrainConfig] = []
     made = module.PairCalibration(moved(1), ({"row_mrr": 0.5}, {"row_mrr": 0.6, "rate": 0.01}))
     monkeypatch.setattr(module, "calibrate_pairs", lambda *args: asked.append(args[3]) or made)
-    for config in (CONFIG, CONFIG, dataclasses.replace(CONFIG, epochs=2), dataclasses.replace(CONFIG, temperature=0.2)):
-        assert kept_pair_calibration(guide, kept, make_accelerator(config), config) == made
-    assert len(asked) == 3
+    assert set(OTHERWISE) == set(module.OPTIONS)
+    others = [dataclasses.replace(CONFIG, **{name: value}) for name, value in OTHERWISE.items()]
+    for config in (CONFIG, CONFIG, *others, *others):
+        assert kept_pair_calibration(guide, kept, accelerator, config) == made
+    assert asked == [CONFIG, *others]
+
+
+def test_the_passes_are_counted(ask: Calibrate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two sentences and the token alone, which here has no definition: one anchor less a word."""
+    looked: list[int] = []
+
+    def teach(school: Any, _: Any) -> np.ndarray:
+        looked.append(len(school.data.anchors) * school.config.epochs)
+        return school.placed.numpy()
+
+    monkeypatch.setattr(module._School, "teach", teach)
+    monkeypatch.setattr(module, "WORDS", HELD)
+    for config in (CONFIG, dataclasses.replace(CONFIG, epochs=2, calibrate=9, temperature=0.1)):
+        looked.clear()
+        ask(config)
+        assert anchor_passes(config, 1) == sum(looked)
+    assert anchor_passes(dataclasses.replace(CONFIG, calibrate=0), 1) == 0
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,10 @@ def test_a_class_of_its_own_starts_at_its_pieces_classes(make_run: Make) -> None
             weights = torch.ones(len(pieces)) if init == "subtoken_mean" else lengths
             expected = (weights[:, None] * head.linear.weight[list(pieces)]).sum(0) / weights.sum()
             torch.testing.assert_close(row, expected)
+    drawn = [
+        first_head_rows(model, plan, "normal", seed, norm) for seed, norm in ((0, "keep"), (1, "keep"), (0, "scale:2"))
+    ]
+    assert not torch.equal(drawn[0], drawn[1]) and torch.allclose(drawn[2], 2 * drawn[0])
     assert first_head_rows(load_with_head(make_run("qwen2").model), plan, "subtoken_mean") is None
 
 

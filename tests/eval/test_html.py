@@ -117,7 +117,7 @@ def test_without_calibration_the_settings_are_told_all_the_same(data: ReportData
     stage = dataclasses.replace(data.relearned.word_stage, trials=data.relearned.word_stage.trials[:1])
     untried = dataclasses.replace(data.relearned, word_stage=stage)
     text = render(dataclasses.replace(data, relearned=untried))
-    assert "the built-in ones and those of the options were taken (temperature 0.05, prior weight 0.03" in text
+    assert "None was tried; those that were taken: (temperature 0.05, prior weight 0.03" in text
 
 
 def test_where_no_word_stage_was_chosen_the_prediction_is_marked(data: ReportData) -> None:
