@@ -2,27 +2,30 @@
 
 The words that the predictor held out are taught as new ones: their rows start where the word stage places them and are
 trained on pairs of their own by the very loop that trains new terms. The settings that served other models come first;
-then one is changed at a time. A change stays where it brings back more by more than the standard error of the
-difference, or chance would choose.
+then one is changed at a time. Words are judged by whether they come back, and by whether names that no pair told are
+near, which is what pairs are for. A change stays where it gains more than the standard error of the difference, or
+chance would choose.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from contrastok.bank import FrozenEncoder, special_frame
-from contrastok.calibrate import QUIET, Judge
+from contrastok.calibrate import QUIET, Judge, Recovery
 from contrastok.config import TrainConfig
+from contrastok.features import Ids, WordInput
 from contrastok.guide import Guide
-from contrastok.known_pairs import known_pairs
+from contrastok.known_pairs import known_pairs, told_names, untold_names
 from contrastok.loop import Loop
-from contrastok.map_rows import WordObjective, map_rows, overlaid
+from contrastok.map_rows import WordObjective, map_rows, outputs_of, overlaid
 from contrastok.models import input_embedding
 from contrastok.objectives import OBJECTIVES
 from contrastok.pair_settings import PairSettings
@@ -46,7 +49,7 @@ OPTIONS = (
     *("learn_temperature", "learning_rate", "temperature", "contrast_weight", "distill_weight", "word_weight"),
 )
 """What decides how words are taught."""
-FORMAT = 1
+FORMAT = 2
 """Counted up when a calibration of the same predictor would come out otherwise."""
 
 
@@ -75,14 +78,13 @@ def calibrate_pairs(
         config: options of the run: what they say is not chosen, and no more than `calibrate` settings are tried.
     """
     school = _School(guide, encoder, accelerator, config)
-    judge = Judge(encoder.model, encoder.tokenizer, guide.predictor, WORDS)
-    settings, tried = guide.pairs, [judge(school.placed.numpy()).figures()]
+    settings, tried = guide.pairs, [school.judge(school.placed.numpy()).figures()]
     best: np.ndarray | None = None
     moves: list[dict[str, float]] = [{}, *({name: value} for name, value in MOVES if _is_open(name, config))]
     moves = moves[: config.calibrate]
     for move in encoder.console.track(moves, "Calibrating on pairs", total=len(moves)):
         trial = replace(settings, **move)
-        found = judge(school.teach(trial))
+        found = school.judge(school.teach(trial))
         tried.append({**asdict(trial), **found.figures()})
         if best is None or clearly_more(found.scores(), best):
             settings, best = trial, found.scores()
@@ -100,6 +102,30 @@ def _is_open(name: str, config: TrainConfig) -> bool:
     return getattr(config, "learning_rate" if name == "rate" else name) is None
 
 
+@dataclass(frozen=True)
+class Taught:
+    """What is asked of words after the pair stage.
+
+    Attributes:
+        recovery: whether they come back.
+        related: reciprocal rank of the best name that no pair told, among all names and known words; 0 for a word
+            without such a name, `[n]`.
+    """
+
+    recovery: Recovery
+    related: np.ndarray
+
+    def scores(self) -> np.ndarray:
+        """Of each word, `[n]`."""
+        found: np.ndarray = self.recovery.scores() + self.related
+        return found
+
+    def figures(self) -> dict[str, float]:
+        """Means over the words; of names, over those that have some."""
+        named = self.related[self.related > 0]
+        return {**self.recovery.figures(), "related_mrr": float(named.mean()) if len(named) else 0.0}
+
+
 class _School:
     """Known words to be taught anew, from where the word stage places them."""
 
@@ -114,6 +140,8 @@ class _School:
         self.data = known_pairs(predictor.held_inputs[:WORDS], encoder, first)
         inputs = tuple(tuple(frame([first + row])) for row in range(len(self.placed)))
         self.guide = replace(guide, objective=objective, inputs=inputs)
+        self.recovery = Judge(self.model, self.tokenizer, predictor, WORDS)
+        self.names = Names(predictor.held_inputs[:WORDS], predictor.bank.outputs, masked, encoder)
 
     def teach(self, settings: PairSettings) -> np.ndarray:
         """The rows after the pair stage, float32 `[n, d]`."""
@@ -124,6 +152,44 @@ class _School:
             )
             loop.run()
             return overlay.rows.detach().cpu().numpy()
+
+    def judge(self, rows: np.ndarray) -> Taught:
+        """Ask for what rows, float32 `[n, d]`, should find."""
+        return Taught(self.recovery(rows), self.names(outputs_of(self.model, self.tokenizer, torch.from_numpy(rows))))
+
+
+class Names:
+    """Looks for the names of words that no pair told.
+
+    Args:
+        words: the words.
+        known: outputs of the isolated known words, unit vectors, float32 `[K, dim]`.
+        masked: for each word the places of its own spellings and synonyms among these.
+        encoder: the frozen model.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[WordInput],
+        known: torch.Tensor,
+        masked: Sequence[Sequence[int]],
+        encoder: FrozenEncoder,
+    ) -> None:
+        names: dict[Ids, int] = {}
+        self.own = [[names.setdefault(name, len(names)) for name in untold_names(word)] for word in words]
+        told = [[names.setdefault(name, len(names)) for name in told_names(word)] for word in words]
+        outputs = torch.from_numpy(encoder.encode_ids(list(names), "Encoding names of known words"))
+        self.outputs = torch.cat([outputs, known.cpu()])
+        self.masked = [[*own, *(len(names) + at for at in same)] for own, same in zip(told, masked, strict=True)]
+
+    def __call__(self, outputs: torch.Tensor) -> np.ndarray:
+        """Reciprocal rank of each word's best name, seen from its output `[n, dim]`; 0 where it has none."""
+        found = np.zeros(len(outputs))
+        for at, (scores, own, masked) in enumerate(zip(outputs @ self.outputs.T, self.own, self.masked, strict=True)):
+            best = scores[own].max() if own else torch.inf
+            scores[masked] = -torch.inf
+            found[at] = 1 / (1 + int((scores > best).sum())) if own else 0.0
+        return found
 
 
 def has_settings(config: TrainConfig) -> bool:

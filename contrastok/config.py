@@ -171,7 +171,7 @@ class TrainConfig(VocabularyOptions, Common):
     temperature: float | None = None
     """InfoNCE temperature: cosines are divided by it. Default: as known words choose, or 0.05."""
     contrast_weight: float | None = None
-    """Weight of InfoNCE. Default: as known words choose, or 0.1; 1 without a predictor."""
+    """Weight of InfoNCE. Default: as known words choose, or 1."""
     distill_weight: float | None = None
     """Weight of the anchor: 1 - cosine to the frozen model's embedding of the original tokens. Default: as known words
     choose, or 5."""

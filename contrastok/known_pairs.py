@@ -44,14 +44,25 @@ def known_pairs(words: Sequence[WordInput], encoder: FrozenEncoder, first: int) 
 
 def _pairs(word: WordInput, token: int) -> list[tuple[Ids, Ids, tuple[Ids, ...]]]:
     """Anchors with the token, the same in pieces, and their positives in pieces; those without a positive left out."""
-    glosses, found = word.definition, []
+    glosses, synonyms, found = word.definition, told_names(word), []
     for at, (text, places) in enumerate(zip(word.sentences, word.places, strict=True)):
         others = word.sentences[at + 1 :] + word.sentences[:at]
-        swapped = tuple(put(text, places, len(word.pieces), name) for name in word.synonyms[:1])
+        swapped = tuple(put(text, places, len(word.pieces), name) for name in synonyms[:1])
         found.append((put(text, places, len(word.pieces), (token,)), text, (*glosses, *others[:1], text, *swapped)))
-    if alone := (*glosses, *word.synonyms):
+    if alone := (*glosses, *synonyms):
         found.append(((token,), word.pieces, alone))
     return found
+
+
+def told_names(word: WordInput) -> tuple[Ids, ...]:
+    """The names of a word that pairs tell: every other synonym."""
+    return word.synonyms[::2]
+
+
+def untold_names(word: WordInput) -> tuple[Ids, ...]:
+    """The names of a word by which training is judged: the other synonyms, and its categories."""
+    told = {word.pieces, *told_names(word)}
+    return tuple(name for name in dict.fromkeys((*word.synonyms[1::2], *word.broader)) if name not in told)
 
 
 def put(text: Ids, places: Ids, pieces: int, name: Ids) -> Ids:

@@ -23,13 +23,13 @@ class PairSettings:
 
     rate: float = 0.02
     temperature: float = 0.05
-    contrast_weight: float = 0.1
+    contrast_weight: float = 1.0
     distill_weight: float = 5.0
     word_weight: float = 4.0
 
 
-UNGUIDED = PairSettings(rate=0.06, contrast_weight=1.0)
-"""Without a predictor: rows that start at the mean of their pieces have far to go, and contrast takes them there."""
+UNGUIDED = PairSettings(rate=0.06)
+"""Without a predictor: rows that start at the mean of their pieces have far to go."""
 
 
 def settle(chosen: PairSettings, config: TrainConfig, unit: float) -> PairSettings:

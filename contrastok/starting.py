@@ -37,7 +37,7 @@ PREDICTOR, PLAIN = "predictor", "charlen_mean"
 TRUSTED = 0.4
 """Recovery (MRR) of known words by prediction below which `--init auto` lets the pairs alone say where rows go: a prior
 that knows little, held on to, keeps rows from where the pairs would bring them."""
-FIGURES = ("row_mrr", "output_mrr", "hit@1", "hit@10", "median_rank")
+FIGURES = ("row_mrr", "output_mrr", "hit@1", "hit@10", "median_rank", "related_mrr")
 """What is said of settings that were tried, beside the settings."""
 
 
@@ -188,10 +188,12 @@ def _tell(guide: Guide, console: Console) -> None:
 def _tell_tried(name: str, tried: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Say what settings brought back; the first line has none."""
     if len(tried) > 1:
-        console.print(f"{name}:  rows MRR  outputs MRR  hit@10")
+        console.print(
+            f"{name}:  rows MRR  outputs MRR  hit@10" + ("  untold names MRR" if "related_mrr" in tried[0] else "")
+        )
     for trial in tried if len(tried) > 1 else ():
-        figures = f"{trial['row_mrr']:.3f}  {trial['output_mrr']:.3f}  {trial['hit@10']:.3f}"
-        console.print(f"  {_settings(trial) or 'none':<72} {figures}")
+        shown = (trial[name] for name in ("row_mrr", "output_mrr", "hit@10", "related_mrr") if name in trial)
+        console.print(f"  {_settings(trial) or 'none':<72} {'  '.join(f'{figure:.3f}' for figure in shown)}")
 
 
 def _settings(trial: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ def test_transfer_copies_bits_and_leaves_the_body(
     old, new = load_model(str(tiny_model)), load_model(str(out))
     plan = plan_transfer(old.tokenizer, load_tokenizer(str(new_tokenizer)))
     counts = (told["copied"], told["predicted"], told["fallen_back"])
-    assert counts == (len(plan.copied), len(plan.predicted), len(plan.lost)) and min(counts[:2]) > 100
+    assert counts == (len(plan.copied), len(plan.predicted), len(plan.lost)) and min(counts[:2]) > 50
     before, after = input_embedding(old).weight, input_embedding(new).weight
     assert torch.equal(after[list(plan.copied)], before[list(plan.copied.values())])
     assert told["frozen"]["sha256_before"] == told["frozen"]["sha256_after"]
