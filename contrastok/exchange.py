@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.markup import escape
 
-from contrastok.adapter import CONFIG, Adapter, path_of, read_adapter, write_adapter
-from contrastok.checkpoint import MANIFEST, ROWS, read_manifest
+from contrastok.adapter import CONFIG, Adapter, path_of, read_adapter, token_tables, write_adapter
+from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, read_head_rows, read_manifest, read_rows
 from contrastok.config import ExportConfig, ImportConfig
 from contrastok.console import Console, emit_json
 from contrastok.errors import InputError
@@ -36,16 +36,18 @@ if TYPE_CHECKING:
 
 RULES = ("single_word", "lstrip", "rstrip", "normalized", "special")
 """What decides where an AddedToken matches."""
+CARRIED = (MANIFEST, ROWS, INITIAL_ROWS)
+"""What lies in an adapter's folder for the way back: PEFT knows neither float32 rows of a bf16 model nor first ones."""
 
 
 def export_adapter(config: ExportConfig) -> dict[str, Any]:
     """Write the new rows of a checkpoint as an adapter that stock PEFT loads.
 
     Returns:
-        a summary: path, tokens, ids, the modules that have rows, bytes of the rows' file.
+        a summary: path, format, number of tokens, their ids, the modules that have rows; `dry_run` in a dry run.
 
     Raises:
-        ContrastokError: see `ExportConfig.validate`; or old weights were trained with the rows.
+        ContrastokError: see `ExportConfig.validate`; old weights were trained with the rows, or see `token_tables`.
     """
     config.validate()
     assert config.model is not None and config.out is not None  # validate() saw to it
@@ -62,13 +64,17 @@ def export_adapter(config: ExportConfig) -> dict[str, Any]:
     model, tokenizer = load_architecture(str(config.model)), load_tokenizer(str(config.model))
     console = Console(config.quiet)
     summary = {"out": str(config.out), "format": config.format, "tokens": len(manifest["tokens"]), "ids": ids}
+    summary |= {"modules": list(token_tables(model))}
     if config.dry_run:
+        summary |= {"dry_run": True}
         console.print(f"Would write {len(ids)} rows to {escape(str(config.out))}. Nothing was written.")
     else:
         with atomic_folder(config.out, config.overwrite) as folder:
             write_adapter(folder, model, ids, about["base_model"]["name"], about)
             tokenizer.save_pretrained(folder)
-            shutil.copy(config.model / MANIFEST, folder)
+            for name in CARRIED:
+                if (config.model / name).is_file():
+                    shutil.copy(config.model / name, folder)
         console.print(f"{len(ids)} rows as an adapter of PEFT: [bold]{escape(str(config.out))}[/]")
     emit_json(summary, config.json)
     return summary
@@ -97,6 +103,7 @@ def import_adapter(config: ImportConfig) -> dict[str, Any]:
     plan = plan_of(about)
     rows = by_row(adapter, plan, rows)
     classes = first_head_rows(model, plan, FALLBACK) if classes is None else by_id(adapter, plan, classes)
+    rows, classes = unrounded(adapter, rows, classes)
     return rebuild(config, adapter.file, model, rows, about, classes)
 
 
@@ -125,7 +132,8 @@ def token_rows(adapter: Adapter, model: SentenceTransformer) -> tuple[torch.Tens
             where=adapter.file,
             hint="give --model the base model of the adapter; merge adapters of other kinds with PEFT",
         )
-    old = [i for i in range(len(table)) if i not in set(adapter.ids)]
+    new = set(adapter.ids)
+    old = [i for i in range(len(table)) if i not in new] if adapter.tables else []
     for path, stored in adapter.tables.items():
         known = head.linear.weight if untied and path != named else table
         if len(stored) < len(known) or not torch.equal(stored[old].to(known), known[old]):
@@ -135,6 +143,21 @@ def token_rows(adapter: Adapter, model: SentenceTransformer) -> tuple[torch.Tens
                 hint="give --model the base model of the adapter; old rows that were trained cannot be imported",
             )
     return rows, adapter.rows[others[0]] if others else None
+
+
+def unrounded(
+    adapter: Adapter, rows: torch.Tensor, classes: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Rows `[n, d]` and classes `[m, d]` as they were trained, where those lie beside an adapter that rounded them."""
+    file, dtype = adapter.folder / ROWS, next(iter(adapter.rows.values())).dtype
+    if not file.is_file():
+        return rows, classes
+
+    def same(full: torch.Tensor | None, own: torch.Tensor | None) -> bool:  # else PEFT went on training
+        return full is not None and own is not None and torch.equal(full.to(dtype), own.to(dtype))
+
+    trained, heads = torch.from_numpy(read_rows(file)), read_head_rows(file)
+    return trained if same(trained, rows) else rows, heads if same(heads, classes) else classes
 
 
 def by_row(adapter: Adapter, plan: VocabularyPlan, rows: torch.Tensor) -> torch.Tensor:

@@ -219,8 +219,8 @@ def _first_rows(
 ) -> torch.Tensor | None:
     """The initialiser's rows: those that lie beside `rows`, or else made again; None where only evidence could tell."""
     beside = rows.with_name(INITIAL_ROWS)
-    if beside.is_file():
-        return torch.from_numpy(read_rows(beside))
+    if beside.is_file() and len(first := torch.from_numpy(read_rows(beside))) == len(plan.terms):
+        return first
     known = INITIALIZERS.get(about["init"])
     if known is None or not known.repeatable:
         return None

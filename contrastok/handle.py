@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from contrastok.embedding import RowOverlay
 from contrastok.errors import InputError, ModelError
 from contrastok.export import init_context
 from contrastok.initializers import initial_rows
+from contrastok.lm_head import with_rows
 from contrastok.models import input_embedding, require_fast, transformer
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer, plan_vocabulary
 
 if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedTokenizerFast, TrainerCallback
 
 START = "charlen_mean"
@@ -39,6 +42,8 @@ class Attached:
         overlay: what stands in the place of the input embedding.
         classes: rows of the new tokens in an output head that is not tied, `[n, d]`; they are not trained.
         before: what the tokenizer was.
+        trainable: what of the model was trained before.
+        hook: keeps the head its own while a checkpoint, whose head has grown, is loaded.
     """
 
     model: Any
@@ -47,6 +52,8 @@ class Attached:
     overlay: RowOverlay
     classes: torch.Tensor | None
     before: Any
+    trainable: tuple[nn.Parameter, ...]
+    hook: RemovableHandle
 
     @property
     def rows(self) -> nn.Parameter:
@@ -56,7 +63,10 @@ class Attached:
     def detach(self) -> None:
         """Make model and tokenizer what they were; the rows stay here."""
         overlays.detach(self.model)
+        self.hook.remove()
         self.tokenizer._tokenizer = self.before
+        for parameter in self.trainable:
+            parameter.requires_grad_(True)
 
     def merge(self) -> None:
         """Write the rows into the model's own table: it is a stock model then, and saves and loads as one.
@@ -64,6 +74,7 @@ class Attached:
         Old rows keep their bits. Adapters of PEFT stay where they are.
         """
         merge_with_head(transformer(self.model), self.plan, self.rows.detach(), self.classes)
+        self.hook.remove()
 
     def save(self, folder: Path | str) -> None:
         """Write what `merge` would make, Hugging Face model and tokenizer, while training goes on.
@@ -141,18 +152,26 @@ def attach(
     head = body.get_output_embeddings()
     untied = head is not None and head.weight is not context.table
     classes = initial_rows(START, dataclasses.replace(context, table=head.weight)) if untied else None
-    adapters = [p for p in model.parameters() if p.requires_grad] if has_adapters(model) else []
-    overlay = overlays.attach(body, plan, rows)
+    trainable = tuple(p for p in model.parameters() if p.requires_grad)
+    wrapped = model if hasattr(model, "get_base_model") else body  # PEFT froze the rest of it, and nothing around it
+    adapters = [p for p in wrapped.parameters() if p.requires_grad] if has_adapters(model) else []
+    overlay = overlays.attach(model, plan, rows)
     for parameter in adapters:
         parameter.requires_grad_(True)
     overlay.register_load_state_dict_pre_hook(take_apart)  # type: ignore[no-untyped-call]
+    hook = body.register_load_state_dict_pre_hook(keep_head)
     before, tokenizer._tokenizer = tokenizer.backend_tokenizer, extend_tokenizer(tokenizer, plan).backend_tokenizer
-    return Attached(model, tokenizer, plan, overlay, classes, before)
+    return Attached(model, tokenizer, plan, overlay, classes, before, trainable, hook)
 
 
 def has_adapters(model: Any) -> bool:
-    """Whether PEFT put layers of its own into a model."""
-    return hasattr(model, "peft_config") or getattr(transformer(model), "_hf_peft_config_loaded", False)
+    """Whether PEFT put layers of its own into a model, or around a part of it."""
+    if "peft" not in sys.modules:  # then it did not, and importing it takes seconds
+        return False
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return any(isinstance(part, PeftModel | BaseTunerLayer) for part in model.modules())
 
 
 @torch.no_grad()
@@ -166,18 +185,23 @@ def merge_with_head(body: Any, plan: VocabularyPlan, rows: torch.Tensor, classes
         classes: of a head that is not tied, `[n, d]`.
     """
     overlays.detach(body)
-    size = max(input_embedding(body).weight.shape[0], max(plan.ids) + 1)
+    ids, size = list(plan.ids), max(input_embedding(body).weight.shape[0], max(plan.ids) + 1)
     if body.get_output_embeddings() is not None:
-        body.resize_token_embeddings(size, mean_resizing=False)  # it knows how each model keeps table, head and bias
-    tied = body.get_output_embeddings() is not None and classes is None
+        devices = {p.device for p in body.parameters() if p.is_cuda}
+        with torch.random.fork_rng(devices):  # it draws rows, which the loop of the user must not feel
+            body.resize_token_embeddings(size, mean_resizing=False)  # it knows how a model keeps table, head and bias
     overlays.merge_rows(body, plan, rows)
-    if tied:
-        body.get_output_embeddings().weight = input_embedding(body).weight
-    elif classes is not None:
-        head = body.get_output_embeddings()
-        table = head.weight.clone()
-        table[list(plan.ids)] = classes[[token.row for token in plan.tokens]].to(table)
-        head.weight = nn.Parameter(table, requires_grad=False)
+    if (head := body.get_output_embeddings()) is None:
+        return
+    if classes is None:
+        head.weight = input_embedding(body).weight
+    else:
+        head.weight = with_rows(head.weight, ids, classes[[token.row for token in plan.tokens]], size)
+    if (bias := getattr(head, "bias", None)) is not None:  # a new class has none, whatever stood in its slot
+        own = with_rows(bias, ids, torch.zeros(len(ids)), size)
+        for part in body.modules():  # BERT holds it in two places
+            for name in [name for name, parameter in part.named_parameters(recurse=False) if parameter is bias]:
+                setattr(part, name, own)
 
 
 def take_apart(overlay: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -190,3 +214,12 @@ def take_apart(overlay: nn.Module, state: dict[str, Any], prefix: str, *_: Any) 
     new = (overlay.slots >= 0).nonzero().flatten().cpu()
     rows[overlay.slots[new].long()] = table[new].to(rows)
     state |= {f"{prefix}rows": rows, f"{prefix}base.weight": overlay.weight}
+
+
+def keep_head(body: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Before a stock model's state is loaded into one with an overlay: its grown head gives way to the model's own."""
+    head: Any = body.get_output_embeddings()  # type: ignore[operator]
+    frozen = [] if head is None else list(head.parameters())
+    for name, parameter in body.named_parameters(remove_duplicate=False):
+        if f"{prefix}{name}" in state and any(parameter is own for own in frozen):
+            state[f"{prefix}{name}"] = parameter

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from contrastok.adapter import CONFIG, WEIGHTS, write_adapter
-from contrastok.checkpoint import MANIFEST, load_checkpoint
+from contrastok.adapter import CONFIG, WEIGHTS, read_adapter, write_adapter
+from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, load_checkpoint
 from contrastok.config import ExportConfig, ImportConfig, TrainConfig
 from contrastok.errors import InputError, ModelError, OutputError
-from contrastok.exchange import export_adapter, import_adapter
+from contrastok.exchange import export_adapter, import_adapter, token_rows
 from contrastok.export import apply
 from contrastok.files import sha256_file
-from contrastok.models import load_tokenizer
+from contrastok.models import load_model, load_tokenizer
 from contrastok.trainer import train
 
 peft = pytest.importorskip("peft")
@@ -81,17 +83,62 @@ def test_an_adapter_holds_the_new_rows_alone(exported: tuple[TrainConfig, Path])
         export_adapter(ExportConfig(model=config.out, out=adapter, quiet=True))
     other = adapter.with_name("other")
     planned = export_adapter(ExportConfig(model=config.out, out=other, quiet=True, dry_run=True))
-    assert planned["ids"] == ids and not other.exists()
+    assert planned["ids"] == ids and planned["dry_run"] and not other.exists()
+    assert planned["modules"] == ["embeddings.word_embeddings"]
+
+
+def brought_back(checkpoint: Path, adapter: Path, base: str, out: Path) -> None:
+    import_adapter(ImportConfig(adapter=adapter, model=base, out=out, quiet=True))
+    for name in ("model.safetensors", "tokenizer.json", "config.json", ROWS, INITIAL_ROWS, MANIFEST):
+        assert sha256_file(out / name) == sha256_file(checkpoint / name), name
 
 
 def test_an_imported_adapter_is_the_checkpoint(exported: tuple[TrainConfig, Path], tmp_path: Path) -> None:
     config, adapter = exported
     out = tmp_path / "back"
-    import_adapter(ImportConfig(adapter=adapter, model=config.model, out=out, quiet=True))
-    for name in ("model.safetensors", "tokenizer.json", "config.json", "new_rows.safetensors"):
-        assert sha256_file(out / name) == sha256_file(Path(str(config.out)) / name), name
+    brought_back(Path(str(config.out)), adapter, config.model, out)
     then, now = (load_checkpoint(Path(str(path))).manifest for path in (config.out, out))
     assert now["tokens"] == then["tokens"]  # definitions and evidence too
+
+
+def test_what_rounding_and_evidence_made_comes_back(
+    make_config: Callable[..., TrainConfig], make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Float32 rows over a bf16 table, and first rows that nothing can make again."""
+    config = make_config(model=str(make_model("wordpiece", dtype=torch.bfloat16)), epochs=1, out=tmp_path / "model")
+    train(config)
+    save_file({"rows": torch.rand(3, 32)}, tmp_path / "model" / INITIAL_ROWS)
+    adapter = tmp_path / "adapter"
+    export_adapter(ExportConfig(model=tmp_path / "model", out=adapter, quiet=True))
+    brought_back(tmp_path / "model", adapter, config.model, tmp_path / "back")
+
+    (name, rows), *_ = load_file(adapter / WEIGHTS).items()  # trained on with PEFT
+    importing = {"adapter": copied(adapter, tmp_path / "on", {name: rows + 1}), "model": config.model, "quiet": True}
+    import_adapter(ImportConfig(out=tmp_path / "other", **importing))
+    assert torch.equal(load_file(tmp_path / "other" / ROWS)["rows"], (rows + 1).float())
+
+
+def test_first_rows_of_other_terms_are_left_alone(exported: tuple[TrainConfig, Path], tmp_path: Path) -> None:
+    """What PEFT saved over our files has a term for each form, and our first rows one for all forms."""
+    config, adapter = exported
+    theirs = copied(adapter, tmp_path / "theirs")
+    told = import_adapter(ImportConfig(adapter=theirs, model=config.model, out=tmp_path / "out", quiet=True))
+    assert told["initial_rows_known"] is (told["tokens"] == 3)
+
+
+def test_a_table_is_compared_in_one_pass_over_the_ids(foreign: tuple[Path, Path, Any, Any]) -> None:
+    class Counted(tuple[int, ...]):
+        passes = 0
+
+        def __iter__(self) -> Any:
+            Counted.passes += 1
+            return super().__iter__()
+
+    base, folder, *_ = foreign
+    adapter = read_adapter(folder)
+    assert adapter.tables
+    token_rows(dataclasses.replace(adapter, ids=Counted(adapter.ids)), load_model(str(base)))
+    assert Counted.passes == 1
 
 
 def test_another_base_model_is_refused(exported: tuple[TrainConfig, Path], tmp_path: Path) -> None:
@@ -268,3 +315,13 @@ def test_a_head_with_a_bias_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match="has a bias"):
             write_adapter(tmp_path, model, [39], "base", {})
     assert not any(tmp_path.iterdir())
+
+
+def test_a_dry_run_refuses_what_the_run_would(exported: tuple[TrainConfig, Path], tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForMaskedLM
+
+    config, _ = exported
+    folder = shutil.copytree(str(config.out), tmp_path / "with-head")
+    AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    with pytest.raises(ModelError, match="has a bias"):
+        export_adapter(ExportConfig(model=folder, out=tmp_path / "adapter", quiet=True, dry_run=True))

@@ -11,7 +11,8 @@ import transformers
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from sentence_transformers.sentence_transformer.modules import Dense
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 import contrastok
 from contrastok.errors import InputError, ModelError
@@ -68,62 +69,61 @@ def test_sentence_transformers_own_trainer(make_model: Callable[..., Path], tmp_
     assert torch.equal(resumed.rows, handle.rows)
 
 
-@pytest.fixture
-def decoder(tokenizers_by_family: dict[str, Any], tmp_path: Path) -> Callable[..., Path]:
-    """A function (tied) -> folder of a tiny decoder."""
-    tokenizer = tokenizers_by_family["byte-bpe"]
-
-    def make(tied: bool) -> Path:
-        torch.manual_seed(5)
-        config = LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-            tie_word_embeddings=tied,
-        )  # fmt: skip
-        LlamaForCausalLM(config).save_pretrained(tmp_path / "base")
-        tokenizer.save_pretrained(tmp_path / "base")
-        return tmp_path / "base"
-
-    return make
-
-
 def lessons(handle: Attached) -> list[dict[str, list[int]]]:
     new = set(handle.plan.ids)
     ids = [handle.tokenizer(text)["input_ids"] for text in PAIRS["anchor"]]
     return [{"input_ids": row, "labels": [-100 if i in new else i for i in row]} for row in ids]
 
 
-@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_transformers_own_trainer(decoder: Callable[..., Path], tmp_path: Path, tied: bool) -> None:
-    base = decoder(tied)
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
-    untouched, size = AutoModelForCausalLM.from_pretrained(base), len(tokenizer)
-    handle = contrastok.attach(model, WORDS, tokenizer)
-    first = handle.rows.detach().clone()
-    args = TrainingArguments(str(tmp_path / "run"), per_device_train_batch_size=1, **QUIET)
-    Trainer(model=model, args=args, train_dataset=lessons(handle), callbacks=[handle.callback()]).train()
+HEADS = {"tied": "gemma", "untied": "mistral", "padded": "llama", "bias": "phi"}
+
+
+@pytest.mark.parametrize("kind", HEADS.values(), ids=HEADS)
+def test_transformers_own_trainer(make_decoder: Callable[..., Path], tmp_path: Path, kind: str) -> None:
+    """It saves stock models while it trains, resumes from them, and leaves one."""
+    base = make_decoder(kind)
+    untouched, tokens = AutoModelForCausalLM.from_pretrained(base), len(load_tokenizer(str(base)))
+
+    def attached() -> tuple[Any, Attached]:
+        model = AutoModelForCausalLM.from_pretrained(base)
+        return model, contrastok.attach(model, WORDS, AutoTokenizer.from_pretrained(base))
+
+    def run(model: Any, handle: Attached, checkpoint: Path | None = None) -> None:
+        args = TrainingArguments(str(tmp_path / "run"), per_device_train_batch_size=1, **QUIET)
+        trainer = Trainer(model=model, args=args, train_dataset=lessons(handle), callbacks=[handle.callback()])
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+
+    model, handle = attached()
+    first, tokenizer = handle.rows.detach().clone(), handle.tokenizer
+    run(model, handle)
     assert (handle.rows != first).any(dim=-1).all()
     ids, rows = list(handle.plan.ids), handle.rows.detach()[[token.row for token in handle.plan.tokens]]
-    old = tokenizer(OLD[0], return_tensors="pt")
+    old, size = tokenizer(OLD[0], return_tensors="pt"), untouched.config.vocab_size
     model.save_pretrained(tmp_path / "saved")
     for folder in (tmp_path / "saved", tmp_path / "run" / "checkpoint-4"):
         stock = AutoModelForCausalLM.from_pretrained(folder)
-        assert torch.equal(stock(**old).logits[..., :size], untouched(**old).logits)
+        assert torch.equal(stock(**old).logits[..., :tokens], untouched(**old).logits[..., :tokens])
         assert torch.equal(stock.get_input_embeddings().weight[ids], rows)
         for name, tensor in untouched.state_dict().items():
-            assert torch.equal(stock.state_dict()[name][: len(tensor)], tensor), name
-        head = stock.get_output_embeddings().weight
-        assert head.shape[0] == max(ids) + 1 and (head is stock.get_input_embeddings().weight) is tied
+            kept = tokens if len(tensor) == size else len(tensor)
+            assert torch.equal(stock.state_dict()[name][:kept], tensor[:kept]), name
+        head, tied = stock.get_output_embeddings().weight, kind == HEADS["tied"]
+        assert head.shape[0] == max(size, *(i + 1 for i in ids))
+        assert (head is stock.get_input_embeddings().weight) is tied
         if not tied:
             pieces = untouched.get_output_embeddings().weight[load_tokenizer(str(base))(" brimwax")["input_ids"][1:-1]]
             assert pieces.amin(0).le(head[ids[-1]]).all() and pieces.amax(0).ge(head[ids[-1]]).all()
     reread = AutoTokenizer.from_pretrained(tmp_path / "run" / "checkpoint-2")
     assert reread("we bought zorblaxin")["input_ids"] == tokenizer("we bought zorblaxin")["input_ids"]
 
+    again, resumed = attached()
+    run(again, resumed, tmp_path / "run" / "checkpoint-2")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
 
 def test_lora_of_peft_trains_beside_the_rows(make_model: Callable[..., Path], tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
-    from transformers import AutoModel
-
     base = make_model("wordpiece")
     tokenizer, untouched = AutoTokenizer.from_pretrained(base), AutoModel.from_pretrained(base)
     model = peft.get_peft_model(
@@ -155,16 +155,64 @@ def test_lora_of_peft_trains_beside_the_rows(make_model: Callable[..., Path], tm
         torch.testing.assert_close(AutoModel.from_pretrained(tmp_path / "saved").eval()(**batch)[0], wanted)
 
 
+def step(model: Any, handle: Attached, times: int = 2) -> None:
+    """Train as a loop of the user's own does: whatever may be trained."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    for _ in range(times):
+        batch = handle.tokenizer(PAIRS["anchor"], padding=True, return_tensors="pt")
+        model(dict(batch))["sentence_embedding"][..., :5].square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def with_dense(base: Path) -> SentenceTransformer:
+    """A model with a layer behind its pooling, where dropout is off and all is trainable."""
+    torch.manual_seed(4)
+    return SentenceTransformer(modules=[*SentenceTransformer(str(base), device="cpu"), Dense(32, 8)]).eval()
+
+
+def test_layers_behind_the_pooling_are_frozen(make_model: Callable[..., Path]) -> None:
+    model = with_dense(make_model("wordpiece"))
+    size = transformer(model).config.vocab_size
+    before = frozen_hash(model, [], size)
+    handle = contrastok.attach(model, WORDS)
+    first = handle.rows.detach().clone()
+    step(model, handle)
+    assert not torch.equal(handle.rows, first)
+    handle.merge()
+    assert frozen_hash(model, list(handle.plan.ids), size) == before
+
+
+def test_lora_inside_a_sentence_transformer_is_trained_and_nothing_else(
+    make_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft")
+    model = with_dense(make_model("wordpiece"))
+    settings = peft.LoraConfig(r=2, target_modules=["query", "value"], lora_dropout=0.0)
+    peft.inject_adapter_in_model(settings, transformer(model))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    handle = contrastok.attach(model, WORDS)
+    step(model, handle)
+    handle.detach()
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {name for name in before if "lora_" in name}
+    with pytest.raises(ModelError, match="adapters of PEFT"):
+        handle.save(tmp_path / "half")
+
+
 def test_detached_means_untouched(make_model: Callable[..., Path]) -> None:
     model = load_model(str(make_model("byte-bpe")))
     size = transformer(model).get_input_embeddings().num_embeddings
     weights, told = frozen_hash(model, [], size), tokenizer_fingerprint(model.tokenizer)
+    trainable = [p.requires_grad_(at % 2 > 0).requires_grad for at, p in enumerate(model.parameters())]
     handle = contrastok.attach(model, WORDS)
     assert tokenizer_fingerprint(model.tokenizer) != told
     with pytest.raises(ModelError, match="new rows already"):
         contrastok.attach(model, ["quib"])
     handle.detach()
     assert frozen_hash(model, [], size) == weights and tokenizer_fingerprint(model.tokenizer) == told
+    assert [p.requires_grad for p in model.parameters()] == trainable
+    assert not any(part._load_state_dict_pre_hooks for part in model.modules())
 
 
 def test_saving_does_not_touch_what_is_trained(make_model: Callable[..., Path], tmp_path: Path) -> None:
@@ -221,6 +269,9 @@ def test_models_with_a_head_become_stock_models(
     size = len(tokenizer)
     torch.manual_seed(2)
     model = WITH_HEADS[kind](size + padding).eval().requires_grad_(False)
+    bias = getattr(model.get_output_embeddings(), "bias", None)
+    if bias is not None:  # zero in a new model
+        bias.fill_(0.5)
     old = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     def logits(model: Any, text: str) -> torch.Tensor:
@@ -231,11 +282,15 @@ def test_models_with_a_head_become_stock_models(
     before = logits(model, OLD[0])
     handle = contrastok.attach(model, WORDS, tokenizer)
     attached = logits(model, PAIRS["anchor"][0])
+    drawn = torch.get_rng_state()
     handle.save(tmp_path / "saved")
+    assert bias is None or bias.eq(0.5).all()  # the copy that was saved has its own
     handle.merge()
+    assert torch.equal(torch.get_rng_state(), drawn)
     for stock in (model, type(model).from_pretrained(tmp_path / "saved").eval().requires_grad_(False)):
         assert torch.equal(logits(stock, OLD[0]), before)
         assert torch.equal(logits(stock, PAIRS["anchor"][0]), attached)
+        assert bias is None or stock.get_output_embeddings().bias[list(handle.plan.ids)].eq(0).all()
         assert stock.get_output_embeddings().weight.shape[0] == max(size + padding, max(handle.plan.ids) + 1)
         for name, tensor in old.items():
             now, rows = stock.state_dict()[name], len(tensor) == size + padding
