@@ -13,6 +13,7 @@ from contrastok import calibrate_pairs as module
 from contrastok.bank import FrozenEncoder
 from contrastok.calibrate import calibrate
 from contrastok.calibrate_pairs import (
+    Names,
     anchor_passes,
     calibrate_pairs,
     can_calibrate,
@@ -98,6 +99,25 @@ def test_the_settings_that_bring_most_back_are_chosen(
     assert (
         "rate" not in start and [PairSettings(**{k: t[k] for k in dataclasses.asdict(moved())}) for t in rest] == tried
     )
+
+
+def test_names_are_found_from_the_token_among_those_that_compete(encoder: FrozenEncoder) -> None:
+    """A known word and the name of another word stand before its own; what was told, and its spellings, do not."""
+    words = [
+        WordInput((40, 41), (1, 1), synonyms=((50,), (51,)), broader=((52,),)),
+        WordInput((42, 43), (1, 1), synonyms=((53,),), broader=((54,),)),
+        WordInput((44, 45), (1, 1)),
+    ]
+    names = [(51,), (52,), (54,), (50,), (53,)]
+    vector = dict(zip(names, torch.from_numpy(encoder.encode_ids(names)), strict=True))
+    seen = torch.nn.functional.normalize(vector[(51,)] + 0.1 * vector[(54,)], dim=0)
+    known = torch.stack([seen, seen, vector[(53,)]])
+    found = Names(words, known, [(0, 1), (2,), ()], encoder)(torch.stack([seen, vector[(53,)], seen]))
+    assert found[0] == 1 and found[2] == 0  # the best of two; and nothing to ask
+    unmasked = Names(words, known, [(0,), (2,), ()], encoder)(torch.stack([seen, vector[(53,)], seen]))
+    assert unmasked[0] == 0.5
+    nearer = vector[(53,)] @ torch.stack([vector[(51,)], vector[(52,)], vector[(50,)], seen, seen]).T
+    assert found[1] == 1 / (1 + int((nearer > vector[(53,)] @ vector[(54,)]).sum()))
 
 
 def test_what_the_options_say_is_not_tried(ask: Calibrate, monkeypatch: pytest.MonkeyPatch) -> None:

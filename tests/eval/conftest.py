@@ -90,7 +90,7 @@ PRIOR: dict[str, Any] = {
         "word_weight": 4.0,
     },
     "pair_calibration": [
-        {"row_mrr": 0.62, "output_mrr": 0.61, "hit@1": 0.47, "hit@10": 0.86, "median_rank": 1.5},
+        {"row_mrr": 0.62, "output_mrr": 0.61, "hit@1": 0.47, "hit@10": 0.86, "median_rank": 1.5, "related_mrr": 0.2},
         {
             "rate": 0.02,
             "temperature": 0.05,
@@ -102,6 +102,7 @@ PRIOR: dict[str, Any] = {
             "hit@1": 0.48,
             "hit@10": 0.87,
             "median_rank": 1.0,
+            "related_mrr": 0.345,
         },
     ],
     "reliability": [

@@ -106,6 +106,7 @@ def test_known_words_show_what_confidence_stands_on(data: ReportData) -> None:
     assert [bool(strong) for strong, *_ in tried] == [False, True]
     assert tried[1][1] == "temperature 0.05, prior weight 0.03, steps 20, rate 0.1, noise 0"
     start, *pairs = found[3:]
+    assert "<td>0.345</td>" in pairs[0][2] and "untold" not in section.split("</table>")[0]
     assert start[1] == "before: as the word stage placed them" and [bool(strong) for strong, *_ in pairs] == [True]
     assert pairs[0][1] == "rate 0.02, temperature 0.05, contrast weight 0.3, distill weight 5, word weight 4"
     assert "<td>31%</td><td>25%</td><td>80</td>" in section and "<td>92%</td><td>95%</td><td>80</td>" in section
