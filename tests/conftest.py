@@ -54,10 +54,11 @@ def shared_data() -> Path:
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers a file stays on one of them, and so does all of tests/e2e: its files share what was made."""
+    """With several workers a file stays on one of them, and so do all tests that ask for what a long run made."""
     for item in items:
-        file = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group("e2e" if item.path.parent.name == "e2e" else file))
+        asked = [*getattr(item, "fixturenames", ()), *getattr(getattr(item, "callspec", None), "params", {}).values()]
+        long = next((name for name in ("kitchen", "disease") if name in asked), None)
+        item.add_marker(pytest.mark.xdist_group(long or item.nodeid.split("::")[0]))
 
 
 def kitchen_lines() -> list[str]:

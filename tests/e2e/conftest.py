@@ -100,12 +100,12 @@ def run_all(run: Run, folder: Path, gen: Sequence[object], train: Sequence[objec
 
 @pytest.fixture(scope="session")
 def kitchen(contrastok: Run, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """The sample domain through all commands on the real MiniLM: one epoch of larger steps, and few trials.
+    """The sample domain through all commands on the real MiniLM: one epoch of larger steps, and one trial.
 
     With its own text alone, the prior knows little: it is asked for by name, and the pairs are heard more than it.
     """
     folder = tmp_path_factory.mktemp("kitchen")
-    train = ["--epochs", 1, "--learning-rate", 0.0033, "--calibrate", 2, "--init", "predictor", "--word-weight", 0.1]
+    train = ["--epochs", 1, "--learning-rate", 0.0033, "--calibrate", 1, "--init", "predictor", "--word-weight", 0.1]
     return run_all(contrastok, folder, ["--corpus", KITCHEN / "corpus"], train, KITCHEN / "terms.jsonl")
 
 
