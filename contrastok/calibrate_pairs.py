@@ -49,7 +49,9 @@ OPTIONS = (
     *("learn_temperature", "learning_rate", "temperature", "contrast_weight", "distill_weight", "word_weight"),
 )
 """What decides how words are taught."""
-FORMAT = 2
+SAME = 1e-5
+"""Cosines this close are of the same text: a name may be a known word, too, and does not compete with itself."""
+FORMAT = 3
 """Counted up when a calibration of the same predictor would come out otherwise."""
 
 
@@ -188,7 +190,7 @@ class Names:
         for at, (scores, own, masked) in enumerate(zip(outputs @ self.outputs.T, self.own, self.masked, strict=True)):
             best = scores[own].max() if own else torch.inf
             scores[masked] = -torch.inf
-            found[at] = 1 / (1 + int((scores > best).sum())) if own else 0.0
+            found[at] = 1 / (1 + int((scores > best + SAME).sum())) if own else 0.0
         return found
 
 

@@ -26,7 +26,7 @@ def known_pairs(words: Sequence[WordInput], encoder: FrozenEncoder, first: int) 
     """
     frame = special_frame(encoder.tokenizer)
     keys: dict[Ids, int] = {}
-    anchors, owned = [], []
+    anchors, owned, updates = [], [], []
     for row, word in enumerate(words):
         told = _pairs(word, first + row)
         positives = [[keys.setdefault(text, len(keys)) for text in texts] for _, _, texts in told]
@@ -35,9 +35,9 @@ def known_pairs(words: Sequence[WordInput], encoder: FrozenEncoder, first: int) 
             Anchor(tuple(frame(list(ids))), (row,), key, tuple(found), ())
             for (ids, _, _), key, found in zip(told, own, positives, strict=True)
         ]
+        updates.append(len(told))
         owned.append(torch.tensor(sorted({*own, *(key for found in positives for key in found)})))
     encoded = torch.from_numpy(encoder.encode_ids(list(keys), "Encoding keys of known words"))
-    updates = [len(_pairs(word, first)) for word in words]
     pairs = sum(len(anchor.positives) for anchor in anchors)
     return TrainingSet(tuple(anchors), encoded, tuple(owned), pairs, 0, tuple(updates))
 

@@ -116,6 +116,8 @@ def test_names_are_found_from_the_token_among_those_that_compete(encoder: Frozen
     assert found[0] == 1 and found[2] == 0  # the best of two; and nothing to ask
     unmasked = Names(words, known, [(0,), (2,), ()], encoder)(torch.stack([seen, vector[(53,)], seen]))
     assert unmasked[0] == 0.5
+    itself = Names(words, vector[(52,)][None] * (1 + 1e-6), [(), (), ()], encoder)(torch.stack([vector[(52,)]] * 3))
+    assert itself[0] == 1  # a name that is a known word does not compete with itself
     nearer = vector[(53,)] @ torch.stack([vector[(51,)], vector[(52,)], vector[(50,)], seen, seen]).T
     assert found[1] == 1 / (1 + int((nearer > vector[(53,)] @ vector[(54,)]).sum()))
 
