@@ -56,7 +56,8 @@ def shared_data() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers a file stays on one of them, and so do all tests that ask for what a long run made."""
     for item in items:
-        asked = [*getattr(item, "fixturenames", ()), *getattr(getattr(item, "callspec", None), "params", {}).values()]
+        params = getattr(getattr(item, "callspec", None), "params", {}).values()
+        asked = {*getattr(item, "fixturenames", ()), *(value for value in params if isinstance(value, str))}
         long = next((name for name in ("kitchen", "disease") if name in asked), None)
         item.add_marker(pytest.mark.xdist_group(long or item.nodeid.split("::")[0]))
 
