@@ -165,6 +165,8 @@ class TrainConfig(VocabularyOptions, Common):
     """Anchors a step."""
     gradient_accumulation: int = 1
     """Batches a step of the optimiser."""
+    optimizer: Literal["adam", "lazy_adam"] = "adam"
+    """lazy_adam moves a row only in steps in which its term occurs: for many terms, few in each step."""
     learning_rate: float | None = None
     """Adam's step. Default: as known words choose, or 0.02 x the per-coordinate standard deviation of the embedding
     table; 0.06 without a predictor."""
@@ -250,6 +252,8 @@ class TrainConfig(VocabularyOptions, Common):
             and TRAINABLES[self.trainable].needs_fp32
         ):
             found.append(f"--trainable {self.trainable} trains a copy of the table, which the head does not see")
+        if self.optimizer != "adam" and self.trainable != "rows":
+            found.append(f"--optimizer {self.optimizer} moves rows: leave out --trainable {self.trainable}")
         if self.two_stage:
             found += [
                 f"--two-stage {why}"

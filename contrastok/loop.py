@@ -24,6 +24,7 @@ from contrastok.losses import LossTerms
 from contrastok.models import language_head
 from contrastok.objectives import OBJECTIVES
 from contrastok.pair_settings import UNGUIDED, settle
+from contrastok.row_adam import RowAdam
 from contrastok.shallow import Head
 from contrastok.state import RunState
 from contrastok.stopwatch import Stopwatch
@@ -149,7 +150,12 @@ class Loop:
         if extra := list(self.objective.parameters()):
             groups.append({"params": extra, "lr": TEMPERATURE_RATE})
         self.rates: list[float] = [group["lr"] for group in groups]
-        self.optimizer = accelerator.prepare(torch.optim.Adam(groups, eps=EPSILON, weight_decay=0.0, fused=True))
+        adam: torch.optim.Adam
+        if config.optimizer == "lazy_adam":
+            adam = RowAdam(groups, overlay.rows, eps=EPSILON)
+        else:
+            adam = torch.optim.Adam(groups, eps=EPSILON, weight_decay=0.0, fused=True)
+        self.optimizer = accelerator.prepare(adam)
         self.restarts: Restarts | None = None
         if config.reset_every:
             every, inner = config.reset_every, self.optimizer.optimizer
@@ -199,6 +205,7 @@ class Loop:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * (1 - done)  # linear to zero: the last steps settle
         figures = []
+        touched = [row for batch in batches for row in batch.rows.tolist()]  # still on the host
         for batch in batches:
             with self.watch("batches"):
                 batch = batch.to(self.device)
@@ -209,6 +216,8 @@ class Loop:
                 self.accelerator.backward(total * (self.config.gradient_accumulation / len(batches)))
             figures.append(torch.stack([total, loss.contrast, loss.distill, loss.accuracy, words]).detach())
         with self.watch("optimizer"):
+            if isinstance(adam := self.optimizer.optimizer, RowAdam):
+                adam.touch(touched)
             self.optimizer.step()
             self.optimizer.zero_grad()
         return torch.cat([torch.stack(figures).mean(dim=0), self.move().view(1)])

@@ -62,8 +62,9 @@ def test_restarts_begin_where_the_first_run_began_and_the_best_is_kept(make_conf
     assert loop.restarts.fidelity() == pytest.approx(best.fidelity, abs=1e-6)
 
 
-def test_restarts_resume_to_the_same_bytes(make_config: Make, monkeypatch: Any) -> None:
-    options = {"reset_every": 2, "epochs": 3, "checkpoint_every": 1}
+@pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
+def test_restarts_resume_to_the_same_bytes(make_config: Make, monkeypatch: Any, optimizer: str) -> None:
+    options = {"reset_every": 2, "epochs": 3, "checkpoint_every": 1, "optimizer": optimizer}
     whole, killed = make_config(**options), make_config(**options)
     train(whole)
     real, saved = RunState.save, []
