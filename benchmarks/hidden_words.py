@@ -49,12 +49,16 @@ class Lesson:
     prepared: Prepared
 
 
+Source = Callable[[Path, Path, str, int, Sequence[int]], dict[int, list[str]]]
+"""From a WordNet folder, a folder to write the corpus into, a model, a number of words and seeds: the words of each."""
+
+
 @contextlib.contextmanager
-def hidden_words(source: str, model: str, words: int, seeds: Sequence[int], console: Console) -> Iterator[Lesson]:
+def hidden_words(source: Source, model: str, words: int, seeds: Sequence[int], console: Console) -> Iterator[Lesson]:
     """Draw words for each seed, hide all of them at once, and generate pairs for them; nothing of it is kept.
 
     Args:
-        source: a key of SOURCES.
+        source: draws the words, see SOURCES.
         model: that knows the words.
         words: drawn for each seed.
         seeds: of the draws. Everything else that is random has seed 0.
@@ -65,7 +69,7 @@ def hidden_words(source: str, model: str, words: int, seeds: Sequence[int], cons
         raise SystemExit("this benchmark needs WordNet (Debian: wordnet-base)")
     with tempfile.TemporaryDirectory(prefix="contrastok-recovery-") as temporary:
         work = Path(temporary)
-        drawn = SOURCES[source](folder, work, model, words, seeds)
+        drawn = source(folder, work, model, words, seeds)
         (work / "words.txt").write_text("\n".join(sorted(set().union(*drawn.values()))) + "\n", encoding="utf-8")
         (work / "run.toml").write_text(f"[gen-pairs]\nmax-sentences = {MOST}\n", encoding="utf-8")
         config = RecoveryConfig(
@@ -95,16 +99,27 @@ def from_wordnet(folder: Path, work: Path, model: str, words: int, seeds: Sequen
 
 def from_medquad(folder: Path, work: Path, model: str, words: int, seeds: Sequence[int]) -> dict[int, list[str]]:
     """Draw words that the answers of MedQuAD hold, for each seed, and write the answers as the corpus."""
+    return draw_from(medquad_answers(), folder, work, model, words, seeds)
+
+
+def medquad_answers() -> list[str]:
+    """The answers of MedQuAD that are not empty, in their order."""
     with gzip.open(SHARED / "medquad" / "medquad.jsonl.gz", "rt", encoding="utf-8") as source:
-        answers = [json.loads(line).get("answer") or "" for line in source]
+        return [text for line in source if (text := json.loads(line).get("answer"))]
+
+
+def draw_from(
+    texts: Sequence[str], folder: Path, work: Path, model: str, words: int, seeds: Sequence[int]
+) -> dict[int, list[str]]:
+    """Draw words that texts hold, for each seed, and write the texts as the corpus."""
     corpus = work / "corpus.jsonl"
-    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in answers if text), encoding="utf-8")
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     config = RecoveryConfig(corpus=(str(corpus),), glossary=(folder,), sample=words, min_evidence=LEAST)
     tokenizer = load_tokenizer(model)
     return {seed: draw_sample(replace(config, seed=seed), tokenizer, Console(quiet=True)) for seed in seeds}
 
 
-SOURCES: dict[str, Callable[[Path, Path, str, int, Sequence[int]], dict[int, list[str]]]] = {
+SOURCES: dict[str, Source] = {
     "wordnet": from_wordnet,
     "medquad": from_medquad,
 }

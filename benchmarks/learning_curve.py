@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
     console = Console(arguments.quiet)
-    with hidden_words(arguments.source, arguments.model, arguments.words, [arguments.seed], console) as lesson:
+    with hidden_words(SOURCES[arguments.source], arguments.model, arguments.words, [arguments.seed], console) as lesson:
         learner = Learner(lesson, console)
         found = curves(learner, arguments.known, arguments.sentences, arguments.steps, arguments.seed)
     print(f"{arguments.source}, {len(learner.words.terms)} words, seed {arguments.seed}")

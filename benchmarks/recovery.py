@@ -64,7 +64,7 @@ def run(
         after each method the words of each seed, and by method what `contrastok eval recovery` writes as JSON.
     """
     results: dict[str, Result] = {}
-    with hidden_words(source, model, words, seeds, console) as lesson:
+    with hidden_words(SOURCES[source], model, words, seeds, console) as lesson:
         for name, chosen in METHODS.items():
             if methods and name not in (DEFAULT, *methods):
                 continue
