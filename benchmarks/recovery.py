@@ -1,4 +1,4 @@
-"""Every initialiser and every objective on the same hidden words: do they come back?
+"""The default, its parts, and the means of pieces on the same hidden words: do they come back?
 
     python -m benchmarks.recovery --seeds 1 2 3 --source wordnet [--words 200] [--out FILE]
 
@@ -7,6 +7,7 @@ once, and every method learns them from the same pairs. `benchmarks.hidden_words
 
 Prints a table over the words of all seeds, each word once, with 95 % intervals by bootstrap over words, and the default
 method for each seed's own words; then the confidence that the default gave, against the share that landed.
+`contrastok compare --hidden N` does so for the other methods that train takes by name, on words and text of the user's.
 """
 
 from __future__ import annotations

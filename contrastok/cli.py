@@ -34,6 +34,9 @@ RUNNERS = {
 }
 """Where the function of each command lies; imported when it is called."""
 
+GO_ON = ("train", "train-hypernet", "compare")
+"""Commands that keep what they had done when they are stopped."""
+
 DESCRIPTION = """Teach a pretrained encoder new words: add tokens, train only their rows, prove where they landed.
 
 Example: contrastok gen-pairs --terms terms.jsonl --corpus corpus/ --out pairs/
@@ -53,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(f"contrastok {__version__}\n")
         return 0
+    command = ""
     try:
         config = parse(given)
         command = next(name for name, kind in COMMANDS.items() if isinstance(config, kind))
@@ -61,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"contrastok: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("contrastok: interrupted; what train had done is kept, the same command goes on from there\n")
+        kept = "; what it had done is kept, the same command goes on from there" if command in GO_ON else ""
+        sys.stderr.write(f"contrastok: interrupted{kept}\n")
         return 130
     return 0
 

@@ -250,7 +250,7 @@ def _without_field(text_field: str, names: Iterable[str], where: str) -> InputEr
 def _no_dataset(name: str, split: str, error: Exception) -> InputError:
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     close = get_close_matches(name, [entry.name for entry in Path().iterdir()], n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "check the name, --split and the network"
+    hint = f"did you mean {close[0]!r}?" if close else "check the name, the split and the network"
     return InputError(
         f"no file or folder, and no dataset whose split {split!r} can be read: {reason}", where=name, hint=hint
     )

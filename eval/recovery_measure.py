@@ -26,6 +26,9 @@ from contrastok.hiding import Hidden, HiddenWord
 from contrastok.models import input_embedding, load_model
 from contrastok.vocabulary import Skipped
 
+BETWEEN = ("terms", "pairs", "model")
+"""Options of train that name what lies between hiding and measuring: gone afterwards, and elsewhere in every run."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
@@ -81,7 +84,9 @@ def measure(checkpoint: Checkpoint, prepared: Prepared, seed: int, console: Cons
         "model": prepared.model,
         "init": checkpoint.manifest["init"],
         "seed": seed,
-        "training": checkpoint.manifest["training"]["options"],
+        "training": {
+            name: value for name, value in checkpoint.manifest["training"]["options"].items() if name not in BETWEEN
+        },
         "words": [_word(i, word, token, standings) for i, (word, token) in enumerate(zip(words, tokens, strict=True))],
         "skipped": [dataclasses.asdict(item) for item in (*prepared.hidden.skipped, *missing)],
     }

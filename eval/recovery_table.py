@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from contrastok.eval.baselines import INITIAL, SPLIT, TRAINED
 from contrastok.eval.recovery_figures import METRICS
@@ -15,7 +16,7 @@ from contrastok.eval.recovery_figures import METRICS
 _LEADING_ZERO = re.compile(r"\b0\.")
 
 
-def recovery_tables(result: Mapping[str, Any]) -> Iterator[Table]:
+def recovery_tables(result: Mapping[str, Any]) -> Iterator[Table | Text]:
     """The figures as tables: input rows, outputs, related words. Intervals of 95 % stand in brackets."""
     of, words = result["candidates"], len(result["words"])
     rows = f"{words} words of {escape(result['model'])}: rank of the old row among {of['rows']:,} input rows, centred"
@@ -23,7 +24,10 @@ def recovery_tables(result: Mapping[str, Any]) -> Iterator[Table]:
     yield _ranks(
         f"Rank of the old output among those of {of['encoded']:,} words, token alone", result["encoded"], words
     )
-    yield _related(result["related"])
+    if result["related"]["encoded"][TRAINED]["units"]:
+        yield _related(result["related"])
+    else:  # a table of dashes would not say why
+        yield Text("No word has a related word that no training text showed; --glossary says what is related to them.")
 
 
 def _ranks(title: str, figures: Mapping[str, Any], words: int) -> Table:

@@ -202,3 +202,16 @@ def test_closest_name() -> None:
 def test_apply_takes_its_file_as_an_argument() -> None:
     config = parse(["apply", "rows.safetensors", "--out", "x"])
     assert isinstance(config, ApplyConfig) and config.rows == Path("rows.safetensors")
+
+
+@pytest.mark.parametrize(("command", "kept"), [(["train"], True), (["eval", "recovery"], False)])
+def test_an_interruption_promises_no_more_than_is_kept(
+    command: list[str], kept: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("contrastok.cli._runner", lambda name: interrupt)
+    assert main(command) == 130
+    told = capsys.readouterr().err
+    assert "interrupted" in told and ("goes on" in told) is kept

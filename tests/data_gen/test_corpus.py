@@ -204,7 +204,7 @@ def test_a_dataset_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     loads(monkeypatch, ConnectionError("no network\nmore"))
     message = "no file or folder, and no dataset whose split 'train' can be read: no network"
-    assert refused("owner/name") == f"owner/name: {message}\n  -> check the name, --split and the network"
+    assert refused("owner/name") == f"owner/name: {message}\n  -> check the name, the split and the network"
 
 
 def test_a_dataset_that_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:

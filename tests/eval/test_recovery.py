@@ -24,6 +24,7 @@ from contrastok.eval.recovery import MARKER, prepare, recovery
 from contrastok.eval.recovery_corpus import without_own_texts
 from contrastok.eval.recovery_figures import METRICS, Space, Standing, centred, recovery_figures, related_figures, stand
 from contrastok.eval.recovery_sample import attested, draw, draw_sample, eligible_words, sentence_table
+from contrastok.eval.recovery_table import recovery_tables
 from contrastok.eval.start import training_texts
 from contrastok.eval_config import RecoveryConfig
 from contrastok.evidence import read_evidence
@@ -103,6 +104,12 @@ def test_every_figure_has_its_interval(run: tuple[Path, dict[str, Any]], words: 
             assert low <= block["gain"][name] <= high
     for what, block in zip(("row", "output"), blocks, strict=True):
         assert {*block["baselines"], "initial", "trained"} == documented("recovery", what)
+
+
+def test_figures_do_not_tell_where_the_work_was_done(run: tuple[Path, dict[str, Any]]) -> None:
+    work, result = run
+    assert str(work) not in json.dumps(result)
+    assert result["training"]["epochs"] == 2
 
 
 def test_the_true_row_finds_itself_first(run: tuple[Path, dict[str, Any]]) -> None:
@@ -241,6 +248,17 @@ def test_without_related_words_there_is_no_share() -> None:
     related = related_figures({"initial": nothing, "trained": nothing, "oracle": nothing}, seed=0)
     assert related["trained"] == {"hit@10": None, "hit@10_interval": None, "units": 0}
     assert related["share_of_oracle"] is None and related["gain"]["hit@10"] is None
+
+
+def test_where_nothing_is_related_a_sentence_stands_for_the_table() -> None:
+    views = dict.fromkeys(("initial", "trained", "oracle"), standing([1.0, 2.0], [float("nan"), float("nan")]))
+    ranks, related = recovery_figures(views, seed=0), related_figures(views, seed=0)
+    result = {
+        **ranks, "encoded": ranks, "related": {"rows": related, "encoded": related},
+        "candidates": {"rows": 3, "encoded": 2}, "model": "m", "words": [{}, {}],
+    }  # fmt: skip
+    *tables, last = recovery_tables(result)
+    assert len(tables) == 2 and "--glossary" in str(last)
 
 
 def test_the_command_tells_the_words_and_writes_nothing(
