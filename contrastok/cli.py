@@ -16,6 +16,7 @@ from contrastok.errors import ConfigError, ContrastokError, did_you_mean
 from contrastok.options import Common
 
 RUNNERS = {
+    "suggest": ("contrastok.data_gen.suggest.command", "suggest"),
     "gen-pairs": ("contrastok.data_gen.pipeline", "gen_pairs"),
     "train": ("contrastok.trainer", "train"),
     "report": ("contrastok.eval.report", "report"),
