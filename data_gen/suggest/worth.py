@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from contrastok.candidates import candidates
@@ -15,6 +16,7 @@ from contrastok.data_gen.suggest.endings import SHORTEST_STEM, Endings
 from contrastok.data_gen.suggest.families import Family
 from contrastok.hiding import pieces_of
 from contrastok.token_text import token_texts
+from contrastok.vocabulary import encode_plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -32,7 +34,7 @@ class Word:
         ids: what the tokenizer makes of its usual spelling in running text.
         pieces: the same for people to read.
         count: occurrences that a token would stand for.
-        saved: tokens fewer in the corpus: for each occurrence its pieces but one. A word that the tokenizer cannot
+        saved: tokens fewer in the corpus: for each occurrence its tokens but one. A word that the tokenizer cannot
             spell ([UNK]) counts as one: there is a meaning to be saved.
         spread: see `counts.dispersion`.
     """
@@ -75,6 +77,11 @@ class Model:
         """Pieces for people to read."""
         strings = self.tokenizer.convert_ids_to_tokens(list(ids))
         return tuple(self.texts[i].text if i in self.texts else str(s) for i, s in zip(ids, strings, strict=True))
+
+    def lengths(self, words: Sequence[str]) -> list[int]:
+        """How many tokens each word takes in running text: its pieces, and a mark for the space if that is one."""
+        [frame], found = encode_plain(self.tokenizer, ["a"]), encode_plain(self.tokenizer, [f"a {w}" for w in words])
+        return [len(ids) - len(frame) for ids in found]
 
     def composes(self, ids: Sequence[int]) -> bool:
         """Whether pieces say what the word means: a known word, and behind it an ending or another known word.
@@ -120,11 +127,12 @@ def weigh(found: Sequence[Family], parts: int, model: Model) -> tuple[list[Word]
         model: the tokenizer that is to have them.
     """
     matched = [_matched(family, model.fold) for family in found]
-    split = iter(pieces_of(model.tokenizer, [form for forms in matched for form in forms]))
+    forms = list(dict.fromkeys(chain.from_iterable(matched)))
+    split = dict(zip(forms, zip(pieces_of(model.tokenizer, forms), model.lengths(forms), strict=True), strict=True))
     worth: list[Word] = []
     left_out: dict[str, list[Word]] = {reason: [] for reason in LEFT_OUT}
-    for family, forms in zip(found, matched, strict=True):
-        word = _word(family, {form: next(split) for form in forms}, parts, model)
+    for family, own in zip(found, matched, strict=True):
+        word = _word(family, {form: split[form] for form in own}, parts, model)
         reason = next((reason for reason, holds in LEFT_OUT.items() if holds(word, model)), None)
         (worth if reason is None else left_out[reason]).append(word)
     for words in (worth, *left_out.values()):
@@ -137,9 +145,9 @@ def _matched(family: Family, fold: Fold) -> list[str]:
     return [form for form in surface_forms(family.spelled, fold) if form in family.forms]
 
 
-def _word(family: Family, split: Mapping[str, tuple[int, ...]], parts: int, model: Model) -> Word:
-    ids, unknown = next(iter(split.values())), model.tokenizer.unk_token_id
-    counts = {form: family.forms[form] for form in split}
-    saved = sum(counts[form] * max(len(found) - 1, unknown in found) for form, found in split.items())
+def _word(family: Family, split: Mapping[str, tuple[tuple[int, ...], int]], parts: int, model: Model) -> Word:
+    ids, unknown = next(iter(split.values()))[0], model.tokenizer.unk_token_id
+    count = sum(family.forms[form] for form in split)
+    saved = sum(family.forms[form] * max(length - 1, unknown in found) for form, (found, length) in split.items())
     spread = dispersion(family.places, parts, family.count)
-    return Word(family, ids, model.written(ids), sum(counts.values()), saved, round(spread, 4))
+    return Word(family, ids, model.written(ids), count, saved, round(spread, 4))
