@@ -17,6 +17,7 @@ from contrastok.options import Common
 
 RUNNERS = {
     "suggest": ("contrastok.data_gen.suggest.command", "suggest"),
+    "doctor": ("contrastok.doctor.command", "doctor"),
     "gen-pairs": ("contrastok.data_gen.pipeline", "gen_pairs"),
     "train": ("contrastok.trainer", "train"),
     "report": ("contrastok.eval.report", "report"),

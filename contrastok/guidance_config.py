@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from contrastok.options import Common, flag, missing
+from contrastok.options import Common, VocabularyOptions, flag, missing
 
 PLOTS = (".png", ".svg")
 """Files that a plot is written to."""
@@ -58,6 +58,40 @@ class SuggestConfig(Common):
         return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig(VocabularyOptions, Common):
+    """Check model, tokenizer, terms and text before an hour is spent, and say what to do about what is found.
+
+    Example: contrastok doctor --terms terms.jsonl --corpus corpus/
+             contrastok doctor --terms terms.jsonl --pairs pairs/ --out model/
+
+    Exit code 0 when all is well or there are only warnings, 2 when there is a problem. The tables [gen-pairs] and
+    [train] of --config hold the options of both.
+    """
+
+    terms: tuple[Path, ...] = ()
+    """Words to teach, as for gen-pairs."""
+    model: str = "minilm"
+    """Local folder, hub name, or minilm for the packaged all-MiniLM-L6-v2."""
+    corpus: tuple[str, ...] = ()
+    """Before gen-pairs: text, as for gen-pairs; its first megabytes are looked at."""
+    glossary: tuple[Path, ...] = ()
+    """Where to look up what the terms lack, as for gen-pairs."""
+    pairs: Path | None = None
+    """Before train: the folder that gen-pairs wrote."""
+    out: Path | None = None
+    """Where the checkpoint shall go: is it free, writable and large enough? Nothing is written."""
+    text_field: str = "text"
+    """Field of .jsonl, .csv, .parquet and datasets that holds the text."""
+    split: str = "train"
+    """Split, where --corpus names a dataset."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        return super().problems() + missing(self, "terms")
+
+
 GUIDANCE_COMMANDS: dict[str, type[Common]] = {
     "suggest": SuggestConfig,
+    "doctor": DoctorConfig,
 }
