@@ -21,11 +21,11 @@ def of_terms(case: Case) -> Iterator[Finding]:
     if not counts:
         return
     bare = [term for term, count in counts.items() if not count and not defined.get(term)]
-    few = [f"{term}: {count}" for term, count in counts.items() if count < least and term not in set(bare)]
+    few = [f"{term!r} {count}" for term, count in counts.items() if count < least and term not in set(bare)]
     enough = len(counts) - len(bare) - len(few)
     told = f"{enough:,} of {len(counts):,} terms have {least} sentences and more{_basis(case)}"
     if bare:
-        detail = f"{told}; {len(bare):,} have neither sentence nor definition{named(bare)}"
+        detail = f"{told}; {len(bare):,} have neither sentence nor definition{named(list(map(repr, bare)))}"
         advice = "give definitions (--glossary) or text that holds them, or take them off: nothing can be learned"
         yield Finding("evidence", "problem" if len(bare) == len(counts) else "warning", detail, advice)
     if few:

@@ -13,6 +13,8 @@ State = Literal["ok", "warning", "problem"]
 
 SHOWN = 5
 """Examples named in a finding."""
+LONGEST = 120
+"""Characters of an example; a term or a text may be as long as a page."""
 
 
 @dataclass(frozen=True)
@@ -53,4 +55,4 @@ def named(examples: Sequence[str]) -> str:
     if not examples:
         return ""
     more = f" and {len(examples) - SHOWN:,} more" if len(examples) > SHOWN else ""
-    return ": " + ", ".join(repr(text[:60]) for text in examples[:SHOWN]) + more
+    return ": " + "; ".join(text[:LONGEST] for text in examples[:SHOWN]) + more

@@ -31,7 +31,8 @@ def limit(case: Case) -> Iterator[Finding]:
     others = [] if case.pairs is None else list(dict.fromkeys(case.pairs.positive))
     cut = sum(len(found) > room for found in encode_plain(case.words.base, others))
     if lost:
-        detail = f"in {len(lost):,} of {texts:,} texts the term lies behind the first {longest:,} tokens{named(lost)}"
+        detail = f"in {len(lost):,} of {texts:,} texts the term lies behind the first {longest:,} tokens"
+        detail += named([repr(text) for text in lost])
         state: State = "problem" if len(lost) == texts else "warning"
         yield Finding(NAME, state, detail, "lower --max-words of gen-pairs")
     if cut:

@@ -19,7 +19,7 @@ def become_tokens(case: Case) -> Iterator[Finding]:
     if not plan.skipped:
         yield Finding("terms", "ok", added)
         return
-    left_out = named([f"{item.term} {item.reason}" for item in plan.skipped])
+    left_out = named([f"{item.term!r} {item.reason}" for item in plan.skipped])
     advice = "take them off the list" + ("" if case.config.strict else ", or leave it: they do no harm")
     state: State = "problem" if case.config.strict else "warning"
     yield Finding("terms", state, f"{added}, {len(plan.skipped):,} do not{left_out}", advice)
@@ -31,7 +31,7 @@ def overlap(case: Case) -> Iterator[Finding]:
     plan, fold = case.words.plan, case.words.fold
     whole, part = [], []
     for inner, outer, alone in _contained({term: fold.key(term) for term in plan.terms}):
-        (whole if alone else part).append(f"{inner} in {outer}")
+        (whole if alone else part).append(f"{inner!r} in {outer!r}")
     if whole:
         detail = f"{len(whole):,} terms stand in a longer one, whose token takes their place there{named(whole)}"
         yield Finding("collisions", "warning", detail, "fine if that is meant: the longer term learns for itself")

@@ -39,7 +39,7 @@ def reached(case: Case) -> Iterator[Finding]:
         hits = sum(not ids.isdisjoint(found) for found in encode_plain(case.extended, sentences))
         texts += len(sentences)
         if hits < len(sentences):
-            (seldom if hits else never).append(f"{term}: {hits} of {len(sentences)}")
+            (seldom if hits else never).append(f"{term!r} in {hits} of {len(sentences)}")
     lost = case.mined[0].dropped[NOT_ENCODED] if case.mined else 0
     advice = "another term or the tokenizer's own splitting takes their text; look at these sentences"
     if never:

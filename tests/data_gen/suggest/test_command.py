@@ -16,6 +16,7 @@ from contrastok.guidance_config import SuggestConfig
 from contrastok.models import load_tokenizer
 from contrastok.vocabulary import encode_plain, extend_tokenizer, plan_vocabulary
 
+KITCHEN = Path(__file__).parents[3] / "examples" / "kitchen"
 TEXT = """We drink żubrówka in the cellar and smájök with the cheese.
 The zorblaxin is a cheese, and żubrówka is no cheese at all.
 There Zorblaxin and हल्लौमी stand on the table with żubrówka.
@@ -141,3 +142,10 @@ def test_the_command(setting: SuggestConfig, capsys: pytest.CaptureFixture[str])
     assert main(["suggest", *options, "--dry-run", "--quiet"]) == 0
     dry = json.loads(capsys.readouterr().out)
     assert dry["corpus_files"] == 5 and dry["sample_characters"] > 500 and dry["dry_run"] is True
+
+
+def test_every_word_of_the_sample_domain_is_found() -> None:
+    terms = [json.loads(line)["token"] for line in (KITCHEN / "terms.jsonl").read_text().splitlines()]
+    summary = suggest(SuggestConfig(corpus=(str(KITCHEN / "corpus"),), quiet=True))
+    assert {line["token"].lower() for line in summary["suggestions"]} >= set(terms)
+    assert summary["words"]["suggested"] < 1.3 * len(terms)
