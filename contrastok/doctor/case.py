@@ -43,6 +43,9 @@ class Case:
     Attributes:
         gen_pairs, train: the options that the two commands would get; the tables [gen-pairs] and [train] of --config
             say what `doctor` has no options for.
+
+    Raises:
+        ContrastokError: --config, or what it says for the two commands, is wrong.
     """
 
     def __init__(self, config: DoctorConfig, console: Console) -> None:
@@ -52,9 +55,12 @@ class Case:
         shared = ("terms", "model", "seed", "token_mode", "strict")
         same = {name: getattr(config, name) for name in shared} | {"quiet": True}
         own = {name: getattr(config, name) for name in ("corpus", "glossary", "text_field", "split")}
-        out = config.out or Path("model")
+        out = config.out or Path("model")  # what was not given is not looked at, but options are valid as a whole only
+        own |= {"corpus": config.corpus or ("corpus",)}
         self.gen_pairs = dataclasses.replace(ours, **same, **own, out=out, known_sentences=0)
-        self.train = dataclasses.replace(theirs, **same, pairs=config.pairs, out=out)
+        self.train = dataclasses.replace(theirs, **same, pairs=config.pairs or Path("pairs"), out=out)
+        self.gen_pairs.validate()
+        self.train.validate()
 
     @cached_property
     def model(self) -> SentenceTransformer:

@@ -29,7 +29,8 @@ def become_tokens(case: Case) -> Iterator[Finding]:
 def overlap(case: Case) -> Iterator[Finding]:
     """Terms that stand in other terms: as words of their own, or, where that can matter, as a part of one."""
     plan, fold = case.words.plan, case.words.fold
-    whole, part = [], []
+    whole: list[str] = []
+    part: list[str] = []
     for inner, outer, alone in _contained({term: fold.key(term) for term in plan.terms}):
         (whole if alone else part).append(f"{inner!r} in {outer!r}")
     if whole:

@@ -33,7 +33,9 @@ def gate(case: Case) -> Iterator[Finding]:
 @check("in your sentences")
 def reached(case: Case) -> Iterator[Finding]:
     """Whether tokenising the sentences that hold a term gives its id."""
-    never, seldom, texts = [], [], 0
+    never: list[str] = []
+    seldom: list[str] = []
+    texts = 0
     for term, sentences in case.sentences.items():
         ids = set(case.words.plan.ids_of(term))
         hits = sum(not ids.isdisjoint(found) for found in encode_plain(case.extended, sentences))

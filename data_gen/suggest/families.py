@@ -51,7 +51,7 @@ def families(counts: WordCounts, fold: Fold, min_count: int) -> list[Family]:
     for spelling in sorted(counts.counts):
         for part in _words(spelling):
             word = unicodedata.normalize("NFC", part)
-            folded = fold.fold(word).strip()
+            folded = " ".join(fold.fold(word).split())
             key = folded.casefold()
             if len(key) > 1 and any(map(str.isalpha, key)):
                 family = found.setdefault(key, Family(key))

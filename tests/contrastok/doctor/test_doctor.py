@@ -17,6 +17,7 @@ from contrastok.doctor import cost, place
 from contrastok.doctor.case import Case
 from contrastok.doctor.command import Problems, doctor, examine
 from contrastok.doctor.finding import CHECKS, Finding
+from contrastok.errors import ConfigError
 from contrastok.guidance_config import DoctorConfig
 from contrastok.models import frozen_hash, input_embedding
 from contrastok.trainer import train
@@ -184,6 +185,12 @@ def test_what_several_checks_meet_is_told_once_and_the_others_go_on(case: Make, 
     found = list(examine(case(model=str(tmp_path / "model"), pairs=None)))
     assert [finding.check for finding in found if finding.state == "problem"] == ["model"]
     assert "terms" in [finding.check for finding in found if finding.state == "ok"]
+
+
+def test_options_of_the_commands_that_are_wrong(case: Make, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("[train]\nobjective = 'magic'\n")
+    with pytest.raises(ConfigError, match="magic"):
+        case(config=tmp_path / "run.toml")
 
 
 def test_the_command(given: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,11 @@ def test_a_tokenizer_that_keeps_case_matches_the_word_and_its_capitalised_form(
     assert worth["ЖУРАВЛЬ"].saved > 3
 
 
+def test_scripts_that_the_normaliser_takes_apart() -> None:
+    worth, left_out = weighed("漢字仮名 漢字仮名 ｶﾞﾝ ﬁﬁ İİ ǅǅ ๆๆ กำกำ \u0345\u0345a \u200dab\u200d", minilm())
+    assert any(map(len, (worth, *left_out.values())))
+
+
 def test_what_cannot_be_spelled_is_worth_a_token() -> None:
     worth, _ = weighed("\U00012000\U00012001 " * 3, minilm())
     [word] = worth.values()
