@@ -16,6 +16,8 @@ from contrastok.errors import ConfigError, ContrastokError, did_you_mean
 from contrastok.options import Common
 
 RUNNERS = {
+    "suggest": ("contrastok.data_gen.suggest.command", "suggest"),
+    "doctor": ("contrastok.doctor.command", "doctor"),
     "gen-pairs": ("contrastok.data_gen.pipeline", "gen_pairs"),
     "train": ("contrastok.trainer", "train"),
     "report": ("contrastok.eval.report", "report"),

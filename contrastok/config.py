@@ -28,6 +28,7 @@ import tyro
 
 from contrastok.errors import ConfigError, InputError, did_you_mean, raise_all
 from contrastok.eval_config import EVAL_COMMANDS
+from contrastok.guidance_config import GUIDANCE_COMMANDS
 from contrastok.options import Common, VocabularyOptions, flag, missing
 
 MOST_TRIALS = 11
@@ -435,6 +436,7 @@ class TransferConfig(Common):
 
 
 COMMANDS: dict[str, type[Common]] = {
+    **GUIDANCE_COMMANDS,
     "gen-pairs": GenPairsConfig,
     "train": TrainConfig,
     "report": ReportConfig,

@@ -48,17 +48,21 @@ class GateReport:
         """Whether every check passed."""
         return all(check.passed for check in self.checks)
 
-    def require(self, mode: str, strict: bool) -> None:
-        """Stop when a check failed.
+    def failed(self, mode: str, strict: bool) -> list[Check]:
+        """The checks that stand in the way.
 
         In vocab mode words that contain a term are expected to change: that was chosen, so only `strict` stops.
+        """
+        tolerated = "collateral" if mode == "vocab" and not strict else ""
+        return [c for c in self.checks if not c.passed and not (tolerated and c.name.startswith(tolerated))]
+
+    def require(self, mode: str, strict: bool) -> None:
+        """Stop when a check failed.
 
         Raises:
             ModelError: names every failed check.
         """
-        tolerated = "collateral" if mode == "vocab" and not strict else ""
-        failed = [c for c in self.checks if not c.passed and not (tolerated and c.name.startswith(tolerated))]
-        if failed:
+        if failed := self.failed(mode, strict):
             raise ModelError(
                 "the tokenizer's gate failed: " + "; ".join(f"{c.name} ({c.detail})" for c in failed),
                 hint="leave the named terms out" + ("" if mode == "added" else ", or try --token-mode added"),

@@ -101,7 +101,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if config.two_stage:
         console.print("[yellow]note:[/] --two-stage moves the body: no text keeps the base model's embedding")
     if config.dry_run:
-        summary = {"dry_run": True, **counts(words, pairs), **_estimate(model, words, pairs, evidence, config)}
+        summary = {"dry_run": True, **counts(words, pairs), **estimate(model, words, pairs, evidence, config)}
         console.print(
             f"Would train {summary['steps']} steps in about {summary['seconds']:.0f} s with about "
             f"{summary['memory_mb']:.0f} MB, and write {escape(str(config.out))}. Nothing was written."
@@ -249,7 +249,7 @@ def _training_set(
     return data
 
 
-def _estimate(
+def estimate(
     model: SentenceTransformer,
     words: Vocabulary,
     pairs: PairTable,

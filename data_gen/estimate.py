@@ -59,7 +59,7 @@ def estimate_run(
     """
     started = time.perf_counter()
     remaining = iter(documents)
-    mined = mine(_head(remaining))
+    mined = mine(head(remaining))
     seconds = time.perf_counter() - started
     complete = next(remaining, None) is None
     factor = 1.0 if complete else max(1.0, size / max(1, mined.characters))
@@ -77,7 +77,7 @@ def estimate_run(
     )
 
 
-def _head(documents: Iterator[Document]) -> Iterator[Document]:
+def head(documents: Iterator[Document]) -> Iterator[Document]:
     """Documents until the sample is large enough; no document of the iterator is lost."""
     length = 0
     while length < SAMPLE and (document := next(documents, None)) is not None:

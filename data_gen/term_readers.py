@@ -81,9 +81,25 @@ def read_glossaries(paths: Sequence[Path], glossary: Sequence[Path]) -> tuple[li
         raise InputError("no file of terms was given", hint=f"known kinds: {', '.join(TERM_READERS)}")
     problems: list[InputError] = []
     terms = [term for path in paths for term in _read_file(path, problems)]
-    glossaries = tuple(known for path in glossary if (known := _open_glossary(path, problems)))
+    glossaries = _opened(glossary, problems)
     raise_problems(problems)
     return [fill_term(term, glossaries) for term in _merged(terms)], glossaries
+
+
+def open_glossaries(paths: Sequence[Path]) -> tuple[Glossary, ...]:
+    """The glossaries of term files and WordNet folders, to look words up.
+
+    Raises:
+        InputError: lists everything that is wrong in all files.
+    """
+    problems: list[InputError] = []
+    glossaries = _opened(paths, problems)
+    raise_problems(problems)
+    return glossaries
+
+
+def _opened(paths: Sequence[Path], problems: list[InputError]) -> tuple[Glossary, ...]:
+    return tuple(known for path in paths if (known := _open_glossary(path, problems)))
 
 
 def _read_file(path: Path, problems: list[InputError]) -> list[Term]:

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from contrastok.cli import main
+from contrastok.config import TrainConfig
+from contrastok.console import Console
+from contrastok.doctor import cost, place
+from contrastok.doctor.case import Case
+from contrastok.doctor.command import Problems, doctor, examine
+from contrastok.doctor.finding import CHECKS, Finding
+from contrastok.errors import ConfigError
+from contrastok.guidance_config import DoctorConfig
+from contrastok.models import frozen_hash, input_embedding
+from contrastok.trainer import train
+from tests.contrastok.conftest import write_pairs
+
+Make = Callable[..., Case]
+
+
+@pytest.fixture
+def given(make_config: Callable[..., TrainConfig]) -> dict[str, Any]:
+    """Terms, pairs and model with which all is well."""
+    config = make_config()
+    return {"terms": config.terms, "pairs": config.pairs, "model": config.model, "quiet": True}
+
+
+@pytest.fixture
+def case(given: dict[str, Any]) -> Make:
+    def make(**options: Any) -> Case:
+        return Case(DoctorConfig(**{**given, **options}), Console(quiet=True))
+
+    return make
+
+
+def look(case: Case, name: str) -> list[Finding]:
+    return list(CHECKS[name](case))
+
+
+def states(findings: list[Finding]) -> list[str]:
+    return [finding.state for finding in findings]
+
+
+def words(folder: Path, *terms: str, definition: str = "") -> tuple[Path, ...]:
+    file = folder / "terms.jsonl"
+    file.write_text("".join(json.dumps({"token": term, "definition": definition}) + "\n" for term in terms))
+    return (file,)
+
+
+def test_a_healthy_run_has_one_line_a_check_and_writes_nothing(given: dict[str, Any], tmp_path: Path) -> None:
+    summary = doctor(DoctorConfig(**given, out=tmp_path / "model"))
+    found = {finding["check"]: finding for finding in summary["findings"]}
+    assert len(found) == len(summary["findings"]) and summary["problems"] == 0
+    assert [name for name, finding in found.items() if finding["state"] != "ok"] == ["known words"]  # a tiny model
+    assert {"reachable", "collateral: pairs", "embedding table", "sequence limit", "output", "evidence"} < found.keys()
+    assert all(bool(finding["advice"]) is (finding["state"] != "ok") for finding in found.values())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_estimate_is_that_of_the_dry_run_and_leaves_the_model_as_it_was(
+    case: Make, make_config: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    (tmp_path / "run.toml").write_text("[train]\nepochs = 2\nbatch_size = 4\n")
+    looked_at = case(config=tmp_path / "run.toml")
+    before = frozen_hash(looked_at.model, [], len(input_embedding(looked_at.model).weight))
+    [finding] = look(looked_at, "train: time and memory")
+    dry = train(make_config(epochs=2, dry_run=True))
+    assert finding.state == "ok" and finding.detail.startswith(f"{dry['steps']} steps in about")
+    assert frozen_hash(looked_at.model, [], len(input_embedding(looked_at.model).weight)) == before
+
+
+def test_terms_that_cannot_be_added_warn_or_with_strict_stop(case: Make, tmp_path: Path) -> None:
+    terms = words(tmp_path, "zorblaxin", "cheese", "Zorblaxin")
+    [finding] = look(case(terms=terms), "terms")
+    assert finding.state == "warning" and finding.advice
+    assert "'cheese' is already one token" in finding.detail and "'Zorblaxin' is the same token as" in finding.detail
+    assert states(look(case(terms=terms, strict=True), "terms")) == ["problem"]
+    [finding] = [f for f in examine(case(terms=words(tmp_path, "cheese"), pairs=None)) if f.check == "terms"]
+    assert finding.state == "problem" and "no term is left" in finding.detail
+
+
+def test_terms_in_other_terms(case: Make, tmp_path: Path) -> None:
+    terms = words(tmp_path, "zorblax", "zorblaxin", "quib", "quib vexalotl")
+    [finding] = look(case(terms=terms), "collisions")
+    assert finding.state == "warning" and finding.detail.endswith(": 'quib' in 'quib vexalotl'")
+    found = look(case(terms=terms, token_mode="vocab"), "collisions")
+    assert states(found) == ["warning", "warning"] and "'zorblax' in 'zorblaxin'" in found[1].detail
+    [finding] = look(case(terms=words(tmp_path, "zorblax", "zorblaxin")), "collisions")
+    assert finding.state == "ok" and "1 are a part of a longer word" in finding.detail
+
+
+def test_the_gate_is_that_of_train(case: Make) -> None:
+    assert set(states(look(case(), "gate"))) == {"ok"}
+    vocab = case(token_mode="vocab")
+    found = {finding.check: finding for finding in look(vocab, "gate")}
+    around = found["collateral: words around terms"]
+    assert around.state == "warning" and "--token-mode added" in around.advice and "zorblaxins" in around.detail
+    strict = {finding.check: finding.state for finding in look(case(token_mode="vocab", strict=True), "gate")}
+    assert strict["collateral: words around terms"] == "problem"
+
+
+def test_a_sentence_whose_term_is_not_its_token(case: Make, given: dict[str, Any], tmp_path: Path) -> None:
+    rows = [("zorblaxin", "no such word here", "a cheese", [], "context-definition", "test")]
+    pairs = write_pairs(tmp_path / "pairs", rows, given["model"])
+    [finding] = look(case(pairs=pairs), "in your sentences")
+    assert finding.state == "problem" and "'zorblaxin' in 0 of 1" in finding.detail
+    pairs = write_pairs(tmp_path / "pairs", [*rows, ("zorblaxin", "a zorblaxin", *rows[0][2:])], given["model"])
+    [finding] = look(case(pairs=pairs), "in your sentences")
+    assert finding.state == "warning" and "'zorblaxin' in 1 of 2" in finding.detail
+
+
+def test_evidence_from_text(case: Make, tmp_path: Path) -> None:
+    text = tmp_path / "corpus.txt"
+    text.write_text("".join(f"We bought zorblaxin {n} at the market.\n" for n in ("once", "often", "never", "today")))
+    corpus = {"pairs": None, "corpus": (str(text),)}
+    [finding] = look(case(terms=words(tmp_path, "zorblaxin"), **corpus), "evidence")
+    assert finding.state == "ok" and "1 of 1 terms" in finding.detail
+    [finding] = look(case(terms=words(tmp_path, "zorblaxin", "brimwax"), **corpus), "evidence")
+    assert finding.state == "warning" and "neither sentence nor definition: 'brimwax'" in finding.detail
+    [finding] = look(case(terms=words(tmp_path, "zorblaxin", "brimwax", definition="a thing"), **corpus), "evidence")
+    assert finding.state == "warning" and "1 have fewer: 'brimwax' 0" in finding.detail
+    [finding] = look(case(terms=words(tmp_path, "brimwax"), **corpus), "evidence")
+    assert finding.state == "problem" and finding.advice
+    [finding] = look(case(pairs=None), "evidence")
+    assert finding.state == "warning" and "--corpus" in finding.detail
+    [finding] = look(case(terms=words(tmp_path, "zorblaxin"), **corpus), "gen-pairs: time and memory")
+    assert finding.state == "ok" and "4 sentences" in finding.detail
+
+
+def test_terms_behind_the_cut(case: Make, given: dict[str, Any], tmp_path: Path) -> None:
+    far = "the cheese " * 60 + "zorblaxin"
+    rows = [("zorblaxin", far, "a cheese", [], "context-definition", "test")]
+    pairs = write_pairs(tmp_path / "pairs", rows, given["model"])
+    [finding] = look(case(pairs=pairs), "sequence limit")
+    assert finding.state == "problem" and "in 1 of 1 texts" in finding.detail and "--max-words" in finding.advice
+    rows += [("zorblaxin", "a zorblaxin", far.replace("zorblaxin", "x"), [], "context-definition", "test")]
+    found = look(case(pairs=write_pairs(tmp_path / "pairs", rows, given["model"])), "sequence limit")
+    assert states(found) == ["warning", "warning"] and "1 of 2 positives" in found[1].detail
+    longer = case()
+    longer.model.max_seq_length = 500
+    assert states(look(longer, "sequence limit")) == ["problem", "ok"]  # 80 positions
+
+
+def test_a_damaged_table(case: Make) -> None:
+    damaged = case()
+    with torch.no_grad():
+        input_embedding(damaged.model).weight[5, 3] = torch.nan
+    [finding] = look(damaged, "model")
+    assert finding.state == "problem" and finding.detail.startswith("1 rows")
+
+
+def test_too_little_memory(case: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = case()
+    monkeypatch.setattr(cost, "estimate", lambda *_: {"steps": 1, "seconds": 1.0, "memory_mb": 2})
+    for free, state in ((2**40, "ok"), (0, "warning")):
+        memory = SimpleNamespace(available=free, total=2**40)
+        monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
+        [finding] = look(looked_at, "train: time and memory")
+        assert finding.state == state and bool(finding.advice) is (state != "ok")
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=0, total=1))
+    assert states(look(looked_at, "train: time and memory")) == ["problem"]
+
+
+def test_the_place_of_the_checkpoint(case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert look(case(), "output") == []
+    (tmp_path / "mine").mkdir()
+    found = {finding.check: finding for finding in examine(case(out=tmp_path / "mine"))}
+    assert found["output"].state == "problem" and "exists already" in found["output"].detail
+    monkeypatch.setattr(place.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    [finding] = look(case(out=tmp_path / "deep" / "model"), "output")
+    assert finding.state == "problem" and "free some space" in finding.advice
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+def test_what_several_checks_meet_is_told_once_and_the_others_go_on(case: Make, tmp_path: Path) -> None:
+    shutil.copytree(case().config.model, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    found = list(examine(case(model=str(tmp_path / "model"), pairs=None)))
+    assert [finding.check for finding in found if finding.state == "problem"] == ["model"]
+    assert "terms" in [finding.check for finding in found if finding.state == "ok"]
+
+
+def test_options_of_the_commands_that_are_wrong(case: Make, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text("[train]\nobjective = 'magic'\n")
+    with pytest.raises(ConfigError, match="magic"):
+        case(config=tmp_path / "run.toml")
+
+
+def test_the_command(given: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["doctor", "--terms", str(given["terms"][0]), "--model", given["model"], "--json", "-"]
+    assert main(options) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["warnings"] == 1 and "0 problems, 1 warnings" in told.err and "->" in told.err
+    assert main([*options, "--quiet", "--out", str(tmp_path), "--strict"]) == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out)["problems"] == 1 and "problems were found: output" in told.err
+    assert main([*options, "--quiet", "--dry-run"]) == 0
+    assert json.loads(capsys.readouterr().out)["checks"] == list(CHECKS)
+    with pytest.raises(Problems):
+        doctor(DoctorConfig(terms=given["terms"], model=str(tmp_path / "nowhere"), quiet=True))
