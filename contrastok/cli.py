@@ -15,6 +15,7 @@ import tyro
 from contrastok.config import COMMANDS, GROUPS, from_toml
 from contrastok.errors import ConfigError, ContrastokError, did_you_mean
 from contrastok.lock import only_run
+from contrastok.models import trusting
 from contrastok.options import Common
 
 RUNNERS = {
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = parse(given)
         command = next(name for name, kind in COMMANDS.items() if isinstance(config, kind))
-        with _held(config):
+        with _held(config), trusting(config.trust_remote_code):
             _runner(command)(config)
     except ContrastokError as error:
         sys.stderr.write(f"contrastok: {error}\n")

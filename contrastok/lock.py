@@ -13,9 +13,9 @@ from contrastok.errors import OutputError
 def only_run(path: Path) -> Iterator[None]:
     """Hold an output for as long as the context lasts, by a lock on `.NAME.lock` beside it.
 
-    The lock is the operating system's: it ends with the process, however that ends, and a lock file that a killed run left
-    is in nobody's way. Where no lock can be had, in a read-only folder or on a file system without locks, the run goes on
-    without: `check_output` says what is wrong with the place, and outputs still appear whole or not at all.
+    The lock is the operating system's: it ends with the process, however that ends, and a lock file that a killed run
+    left is in nobody's way. Where no lock can be had, in a read-only folder or on a file system without locks, the run
+    goes on without: `check_output` says what is wrong with the place, and outputs still appear whole or not at all.
 
     Args:
         path: the output; folders above it that are missing are made, and go again if they stay empty.

@@ -39,9 +39,8 @@ def test_a_second_run_into_the_same_output_is_told(tmp_path: Path, capsys: pytes
     # killed, it holds nothing, and the next run takes its lock file away
     first.kill()
     first.wait()
-    with only_run(out):
-        with pytest.raises(OutputError, match="another run"), only_run(out):
-            raise AssertionError
+    with only_run(out), pytest.raises(OutputError, match="another run"), only_run(out):
+        raise AssertionError
     assert not (tmp_path / "deep" / ".out.lock").exists()
 
 
