@@ -110,8 +110,7 @@ def write_checkpoint(
         "seed": manifest["seed"],
         **({"only_rows": False} if given_up else {}),
     }
-    new = {"rows": rows.float()} if head_rows is None else {"rows": rows.float(), HEAD_ROWS: head_rows.float()}
-    write_tensors(folder / ROWS, new, tell_plan(plan) | told)
+    write_rows(folder / ROWS, plan, rows, head_rows, told)
     if initial is not None:
         write_tensors(folder / INITIAL_ROWS, {"rows": initial.float()})
     after, tensors = frozen_hash(load_with_head(str(folder)), list(plan.ids), base["table_rows"])
@@ -131,6 +130,21 @@ def write_checkpoint(
     (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     return manifest
+
+
+def write_rows(
+    file: Path, plan: VocabularyPlan, rows: torch.Tensor, head_rows: torch.Tensor | None, told: Mapping[str, Any]
+) -> None:
+    """Write rows `[n, d]`, and classes `[m, d]` if there are any, as `contrastok apply` reads them.
+
+    Args:
+        file: where to.
+        plan: the new tokens.
+        rows, head_rows: see `write_checkpoint`.
+        told: base_model, init, init_norm and seed of the rows.
+    """
+    new = {"rows": rows.float()} if head_rows is None else {"rows": rows.float(), HEAD_ROWS: head_rows.float()}
+    write_tensors(file, new, tell_plan(plan) | told)
 
 
 def apply(config: ApplyConfig) -> dict[str, Any]:
