@@ -49,7 +49,13 @@ START, RESUMED, DONE = "from the start", "from a saved state", "nothing: it was 
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
-    ["contrastok.trainer", "contrastok.data_gen.pipeline", "transformers.models.bert.modeling_bert", "pyarrow.parquet"]
+    [
+        "contrastok.trainer",
+        "contrastok.data_gen.pipeline",
+        "pyarrow.parquet",
+        "sentence_transformers",
+        "transformers.models.bert.modeling_bert",
+    ]
 )
 
 
@@ -204,7 +210,7 @@ def attack(job: Job, folder: Path, moments: Sequence[float], operations: int) ->
         RuntimeError: see `kill`.
     """
     expected = whole(job, folder / "whole")
-    places = sorted({1 + int(i * expected.operations / max(operations, 1)) for i in range(operations)})
+    places = sorted({round(place) for place in np.linspace(1, expected.operations, operations)})
     found: dict[str, Counter[str]] = {"moments": Counter(), "operations": Counter()}
     for kind, ways in (
         ("moments", [{"seconds": share * expected.seconds} for share in moments]),
@@ -215,12 +221,8 @@ def attack(job: Job, folder: Path, moments: Sequence[float], operations: int) ->
             shutil.rmtree(folder / "killed")
             print(f"\r{job.name}: {kind} {i + 1} of {len(ways)}", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
-    return {"seconds": expected.seconds, "operations_of_a_run": expected.operations, **map_counts(found)}
-
-
-def map_counts(found: dict[str, Counter[str]]) -> dict[str, dict[str, int]]:
-    """Counts of every outcome, those that never came up too."""
-    return {kind: {what: counts[what] for what in (START, RESUMED, DONE)} for kind, counts in found.items()}
+    counts = {kind: {what: those[what] for what in (START, RESUMED, DONE)} for kind, those in found.items()}
+    return {"seconds": expected.seconds, "operations_of_a_run": expected.operations, **counts}
 
 
 def main() -> int:
