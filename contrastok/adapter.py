@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from contrastok.errors import InputError, ModelError
 from contrastok.files import to_json
+from contrastok.json_file import COUNT, TEXT, check_shape, fields, list_of, read_json
+from contrastok.tensor_file import read_tensors
 
 if TYPE_CHECKING:
     import torch
 
+AGAIN = "save the adapter again"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 KIND = "TRAINABLE_TOKENS"
 PREFIX, ROWS, TABLE = "base_model.model.", ".trainable_tokens_delta", ".weight"
@@ -109,7 +112,7 @@ def read_adapter(folder: Path) -> Adapter:
         InputError: it is none of Trainable Tokens, trains more than rows of tokens, or is broken.
     """
     ids = _token_indices(folder)
-    tensors, about = _read_weights(folder / WEIGHTS)
+    tensors, about = read_tensors(folder / WEIGHTS, f"{AGAIN}, with PEFT's safe_serialization=True")
     rows = {_path(name, ROWS): tensor for name, tensor in tensors.items() if name.endswith(ROWS)}
     tables = {_path(name, TABLE): tensor for name, tensor in tensors.items() if name.endswith(TABLE)}
     others = [name for name in tensors if not name.endswith((ROWS, TABLE))]
@@ -132,35 +135,19 @@ def _token_indices(folder: Path) -> tuple[int, ...]:
             where=folder,
             hint="--adapter names a folder that contrastok export or PEFT's save_pretrained wrote",
         )
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        kind, ids = told["peft_type"], told.get("token_indices") or ()
-        ids = tuple(map(int, ids))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"is broken: {error!r}", where=file, hint="save the adapter again") from error
+    told = read_json(file, fields(peft_type=TEXT), AGAIN)
+    kind = told["peft_type"]
     if kind != KIND:
         raise InputError(
             f"is an adapter of type {kind}, and only rows of tokens ({KIND}) can become a checkpoint",
             where=file,
             hint="merge it with PEFT (merge_and_unload), and save the model",
         )
+    check_shape(told, fields(token_indices={"anyOf": [{"type": "null"}, list_of(COUNT)]}), file, AGAIN)
+    ids = tuple(told["token_indices"] or ())
     if not ids or len(set(ids)) < len(ids):
         raise InputError("names no token_indices, or one of them twice", where=file)
     return ids
-
-
-def _read_weights(file: Path) -> tuple[dict[str, torch.Tensor], Mapping[str, Any] | None]:
-    """The tensors of a file, and what contrastok noted in it."""
-    from safetensors import SafetensorError, safe_open
-
-    if not file.is_file():
-        raise InputError("no such file", where=file, hint="save the adapter with PEFT's safe_serialization=True")
-    try:
-        with safe_open(file, framework="pt") as handle:
-            noted = (handle.metadata() or {}).get("contrastok")
-            return {name: handle.get_tensor(name) for name in handle.keys()}, noted and json.loads(noted)  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"is broken: {error}", where=file, hint="save the adapter again") from error
 
 
 def _path(name: str, end: str) -> str:

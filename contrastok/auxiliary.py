@@ -14,9 +14,8 @@ import torch
 
 from contrastok.candidates import WordStarts, candidates
 from contrastok.errors import InputError
-from contrastok.hiding import pieces_of
 from contrastok.models import tokenizer_fingerprint
-from contrastok.vocabulary import encode_plain
+from contrastok.vocabulary import encode_plain, pieces_of
 from contrastok.word_vectors import file_digest, read_word_vectors, train_word_vectors
 
 if TYPE_CHECKING:

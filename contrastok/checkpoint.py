@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,11 @@ import numpy as np
 import torch
 
 from contrastok.errors import InputError
+from contrastok.files import sha256_file
+from contrastok.json_file import COUNT, OBJECT, TEXT, check_shape, fields, list_of, read_json
 from contrastok.lm_head import load_with_head
 from contrastok.models import input_embedding, tokenizer_fingerprint
+from contrastok.tensor_file import read_tensors
 from contrastok.vocabulary import base_tokenizer
 
 if TYPE_CHECKING:
@@ -26,6 +28,30 @@ ROWS = "new_rows.safetensors"
 INITIAL_ROWS = "initial_rows.safetensors"
 HEAD_ROWS = "head_rows"
 """What a file of rows calls the classes of the new ids in a head that is not tied."""
+MANIFEST_SHAPE = fields(
+    base_model=fields(name=TEXT, frozen_sha256=TEXT, tokenizer_sha256=TEXT, table_rows=COUNT, dim=COUNT),
+    tokens=list_of(
+        fields(
+            token=TEXT,
+            row=COUNT,
+            ids=list_of(COUNT),
+            forms=list_of(TEXT),
+            pieces=list_of(TEXT),
+            definition=TEXT,
+            relations=list_of(fields(name=TEXT, kind=TEXT, held_out={"type": "boolean"})),
+            evidence=fields(sentences=COUNT, pairs=OBJECT, examples=list_of({})),
+        )
+    ),
+    skipped=list_of(fields(term=TEXT, reason=TEXT)),
+    tokenizer=fields(family=TEXT, mode=TEXT, gate=OBJECT),
+    init=TEXT,
+    training=fields(options=OBJECT, steps=COUNT, pairs=COUNT, curve=list_of(OBJECT)),
+    seed=COUNT,
+    versions=OBJECT,
+    frozen=fields(tensors=COUNT, sha256_before=TEXT, sha256_after=TEXT),
+)
+"""What every contrastok.json tells; reports and evaluations rely on it."""
+ROWS_HINT = f"give the {ROWS} of a checkpoint, or train again"
 
 
 @dataclass(frozen=True)
@@ -75,9 +101,11 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     """Load a checkpoint folder.
 
     Raises:
-        InputError: it is no checkpoint of contrastok, or its files do not fit each other.
+        InputError: it is no checkpoint of contrastok, its weights changed since they were written, or its files do not
+            fit each other.
     """
     manifest = read_manifest(path)
+    _check_weights(path, manifest.get("files", {}))  # older manifests name none
     model = load_with_head(str(path), device)
     tokenizer = model.tokenizer
     base = base_tokenizer(tokenizer, manifest)
@@ -89,6 +117,24 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
         )
     initial = read_rows(path / INITIAL_ROWS) if (path / INITIAL_ROWS).exists() else None
     return Checkpoint(path, manifest, model, tokenizer, base, read_rows(path / ROWS), initial)
+
+
+def hash_weights(folder: Path) -> dict[str, str]:
+    """SHA-256 of every safetensors file in a folder and below, by its name from there."""
+    found = sorted(folder.rglob("*.safetensors"))
+    return {file.relative_to(folder).as_posix(): sha256_file(file) for file in found}
+
+
+def _check_weights(path: Path, written: Mapping[str, str]) -> None:
+    """Refuse a checkpoint whose files of weights are not those that were written; others may lie beside them."""
+    found = hash_weights(path) if written else {}
+    for name, digest in written.items():
+        if found.get(name) != digest:
+            raise InputError(
+                "changed after it was written: its SHA-256 is another" if name in found else "no such file",
+                where=path / name,
+                hint=f"train it again, or rebuild it with contrastok apply {ROWS}",
+            )
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -104,17 +150,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
             where=path,
             hint="--model names a folder that contrastok train wrote",
         )
-    try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if manifest["format"] != 1:
-            raise InputError(
-                f"has format {manifest['format']}, this version reads 1", where=file, hint="update contrastok"
-            )
-        manifest["tokens"], manifest["base_model"]["tokenizer_sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"is broken: {error!r}", where=file, hint="train again") from error
+    manifest = read_json(file, fields(format={}), "train again")
+    if manifest["format"] != 1:
+        raise InputError(
+            f"has format {manifest['format']!r}, this version reads 1", where=file, hint="update contrastok"
+        )
+    check_shape(manifest, MANIFEST_SHAPE, file, "train again")
+    if sorted({token["row"] for token in manifest["tokens"]}) != list(range(len(manifest["tokens"]))):
+        raise InputError("is broken: its tokens do not have a row each", where=file, hint="train again")
     return manifest
 
 
@@ -139,22 +182,14 @@ def read_rows(file: Path) -> np.ndarray:
     """The rows in a safetensors file, float32 `[n, d]`.
 
     Raises:
-        InputError: the file is missing or broken.
+        InputError: the file is missing, broken or changed, or holds no rows.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not file.is_file():
-        raise InputError("no such file", where=file, hint="give the new_rows.safetensors of a checkpoint")
-    try:
-        return load_file(file)["rows"].float().numpy()  # type: ignore[no-any-return]
-    except (SafetensorError, OSError, KeyError) as error:
-        raise InputError(f"is no file of rows: {error}", where=file, hint="train again") from error
+    rows = read_tensors(file, ROWS_HINT)[0].get("rows")
+    if rows is None or rows.ndim != 2 or not rows.is_floating_point():
+        raise InputError("is no file of rows", where=file, hint=ROWS_HINT)
+    return rows.float().numpy()  # type: ignore[no-any-return]
 
 
 def read_head_rows(file: Path) -> torch.Tensor | None:
     """The classes of the new ids in a file that `read_rows` can read, float32 `[m, d]`; None where it holds none."""
-    from safetensors.torch import load_file
-
-    found: dict[str, torch.Tensor] = load_file(file)
-    return found.get(HEAD_ROWS)
+    return read_tensors(file, ROWS_HINT)[0].get(HEAD_ROWS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import tyro
 
 from contrastok.config import COMMANDS, GROUPS, from_toml
 from contrastok.errors import ConfigError, ContrastokError, did_you_mean
+from contrastok.lock import only_run
+from contrastok.models import trusting
 from contrastok.options import Common
 
 RUNNERS = {
@@ -62,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = parse(given)
         command = next(name for name, kind in COMMANDS.items() if isinstance(config, kind))
-        _runner(command)(config)
+        with _held(config), trusting(config.trust_remote_code):
+            _runner(command)(config)
     except ContrastokError as error:
         sys.stderr.write(f"contrastok: {error}\n")
         return 2
@@ -133,6 +137,12 @@ def _config_file(arguments: Sequence[str]) -> Path | None:
         if argument.startswith("--config="):
             return Path(argument.partition("=")[2])
     return None
+
+
+def _held(config: Common) -> AbstractContextManager[None]:
+    """The output of a command, held for this run; nothing where none is written."""
+    out = getattr(config, "out", None)
+    return nullcontext() if out is None or config.dry_run else only_run(out)
 
 
 def _runner(command: str) -> Callable[[Any], Any]:

@@ -558,7 +558,7 @@ def _name(key: str) -> str:
 
 def as_json(config: Common) -> dict[str, Any]:
     """The options that decide a result, as plain JSON values (paths as text; how it was shown left out)."""
-    shown = {"config", "dry_run", "overwrite", "quiet", "json", "out", "profile"}
+    shown = {"config", "dry_run", "overwrite", "quiet", "json", "out", "profile", "trust_remote_code"}
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in shown}
 
 

@@ -11,8 +11,8 @@ import torch
 from contrastok.auxiliary import Auxiliary, usable
 from contrastok.candidates import Candidates, candidates
 from contrastok.errors import ModelError
-from contrastok.hiding import pieces_of
 from contrastok.models import input_embedding, load_model, resolve
+from contrastok.vocabulary import pieces_of
 
 if TYPE_CHECKING:
     from contrastok.initializers.context import InitContext

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,21 +12,47 @@ from rich.markup import escape
 
 from contrastok import __version__
 from contrastok.card import model_card
-from contrastok.checkpoint import HEAD_ROWS, INITIAL_ROWS, MANIFEST, ROWS, read_head_rows, read_manifest, read_rows
+from contrastok.checkpoint import (
+    HEAD_ROWS,
+    INITIAL_ROWS,
+    MANIFEST,
+    ROWS,
+    ROWS_HINT,
+    hash_weights,
+    read_head_rows,
+    read_manifest,
+    read_rows,
+)
 from contrastok.config import ApplyConfig, ImportConfig
 from contrastok.console import Console, emit_json
 from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
 from contrastok.initializers import INITIALIZERS, InitOptions, initial_rows
+from contrastok.json_file import COUNT, OBJECT, TEXT, check_shape, fields, list_of
 from contrastok.lm_head import load_with_head, save_with_head
 from contrastok.models import frozen_hash, input_embedding, tokenizer_fingerprint
 from contrastok.overlay import merge
+from contrastok.tensor_file import read_tensors, write_tensors
 from contrastok.token_modes import NewToken
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerFast
+
+
+DELTA_SHAPE = fields(
+    family=TEXT,
+    mode=TEXT,
+    edits=OBJECT,
+    tokens=list_of(
+        {"type": "array", "minItems": 5, "maxItems": 6, "prefixItems": [TEXT, TEXT, COUNT, COUNT, {"type": "boolean"}]}
+    ),
+    version=TEXT,
+    base_model=fields(name=TEXT, frozen_sha256=TEXT, tokenizer_sha256=TEXT),
+    init=TEXT,
+)
+"""What a new_rows.safetensors tells about its rows."""
 
 
 def base_facts(model: SentenceTransformer, name: str, plan: VocabularyPlan) -> dict[str, Any]:
@@ -75,8 +100,6 @@ def write_checkpoint(
     Raises:
         OutputError: a frozen tensor on disk differs from the base model's. It never should.
     """
-    from safetensors.torch import save_file
-
     base = manifest["base_model"]
     merge(model, plan, rows.detach().cpu(), extended, head_rows)
     save_with_head(model, folder)
@@ -87,11 +110,9 @@ def write_checkpoint(
         "seed": manifest["seed"],
         **({"only_rows": False} if given_up else {}),
     }
-    about = {"contrastok": json.dumps(tell_plan(plan) | told, ensure_ascii=False)}
-    new = {"rows": rows} if head_rows is None else {"rows": rows, HEAD_ROWS: head_rows}
-    save_file({name: own.detach().float().cpu().contiguous() for name, own in new.items()}, folder / ROWS, about)
+    write_rows(folder / ROWS, plan, rows, head_rows, told)
     if initial is not None:
-        save_file({"rows": initial.detach().float().cpu().contiguous()}, folder / INITIAL_ROWS)
+        write_tensors(folder / INITIAL_ROWS, {"rows": initial.float()})
     after, tensors = frozen_hash(load_with_head(str(folder)), list(plan.ids), base["table_rows"])
     manifest["frozen"] = {"tensors": tensors, "sha256_before": base["frozen_sha256"], "sha256_after": after}
     if given_up:
@@ -105,9 +126,25 @@ def write_checkpoint(
             where=folder,
             hint="this is a defect of contrastok; nothing was written",
         )
+    manifest["files"] = hash_weights(folder)
     (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
     (folder / "README.md").write_text(model_card(manifest), encoding="utf-8")
     return manifest
+
+
+def write_rows(
+    file: Path, plan: VocabularyPlan, rows: torch.Tensor, head_rows: torch.Tensor | None, told: Mapping[str, Any]
+) -> None:
+    """Write rows `[n, d]`, and classes `[m, d]` if there are any, as `contrastok apply` reads them.
+
+    Args:
+        file: where to.
+        plan: the new tokens.
+        rows, head_rows: see `write_checkpoint`.
+        told: base_model, init, init_norm and seed of the rows.
+    """
+    new = {"rows": rows.float()} if head_rows is None else {"rows": rows.float(), HEAD_ROWS: head_rows.float()}
+    write_tensors(file, new, tell_plan(plan) | told)
 
 
 def apply(config: ApplyConfig) -> dict[str, Any]:
@@ -233,15 +270,12 @@ def read_delta(file: Path) -> dict[str, Any]:
     """What a new_rows.safetensors says about its rows.
 
     Raises:
-        InputError: the file was not written by contrastok.
+        InputError: the file is missing, broken or changed, or was not written by contrastok.
     """
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as handle:
-        text = (handle.metadata() or {}).get("contrastok")
-    if text is None:
-        raise InputError("was not written by contrastok", where=file, hint=f"give the {ROWS} of a checkpoint")
-    about: dict[str, Any] = json.loads(text)
+    about = read_tensors(file, ROWS_HINT)[1]
+    if about is None:
+        raise InputError("was not written by contrastok", where=file, hint=ROWS_HINT)
+    check_shape(about, DELTA_SHAPE, file, ROWS_HINT)
     return about
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from contrastok.errors import ModelError
 from contrastok.models import tokenizer_fingerprint
-from contrastok.vocabulary import POSITIONS, VocabularyPlan, encode_plain, is_reachable, normalise
+from contrastok.vocabulary import POSITIONS, VocabularyPlan, encode_plain, normalise, unreachable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -130,7 +130,7 @@ def _stands_in(form: str, text: str) -> bool:
 
 
 def _reachable(extended: PreTrainedTokenizerFast, plan: VocabularyPlan) -> Check:
-    lost = [term for term in plan.terms if not is_reachable(extended, plan, term)]
+    lost = unreachable(extended, plan)
     done = len(plan.terms) - len(lost)
     return Check(
         "reachable", not lost, f"{done} of {len(plan.terms)} terms in {len(POSITIONS)} positions" + _named(lost)

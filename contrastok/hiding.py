@@ -21,7 +21,7 @@ import numpy as np
 
 from contrastok.errors import ModelError
 from contrastok.token_modes import VOCAB_FORMS, backend_state, tokenizer_family, with_backend
-from contrastok.vocabulary import Skipped, normalise
+from contrastok.vocabulary import Skipped, normalise, pieces_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -190,18 +190,6 @@ def independent_groups(words: Sequence[str], fold: Callable[[str], str] = str) -
             groups[group].append(word)
             group_of[key].add(group)
     return groups
-
-
-def pieces_of(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> list[tuple[int, ...]]:
-    """The ids of each word in running text: `vocabulary.pieces` for many words at once."""
-    if not words:
-        return []
-    texts = [f"a {word}" for word in words]
-    found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return [
-        tuple(i for i, (_, end) in zip(ids, spans, strict=True) if end > 2)
-        for ids, spans in zip(found["input_ids"], found["offset_mapping"], strict=True)
-    ]
 
 
 def _known_entries(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> tuple[list[_Entry], list[Skipped]]:

@@ -47,6 +47,19 @@ TEMPERATURE_RATE = 0.01
 """Learning rate of parameters that an objective brings along: the logarithm of a learned temperature."""
 
 
+class DivergedError(ContrastokError):
+    """The loss or what is trained is no longer finite.
+
+    Args:
+        what, hint: see `ContrastokError`.
+        kept: the step to whose end everything trained was put back.
+    """
+
+    def __init__(self, what: str, *, kept: int = 0, hint: str = "lower --learning-rate or raise --temperature") -> None:
+        super().__init__(what, hint=hint)
+        self.kept = kept
+
+
 @dataclass(frozen=True)
 class CurvePoint:
     """One step of the optimiser, as the report shows it; `words` is the rows' own loss (0 without a predictor)."""
@@ -160,6 +173,7 @@ class Loop:
         if config.reset_every:
             every, inner = config.reset_every, self.optimizer.optimizer
             self.restarts = Restarts(self._parameters(), inner, held, self.student, self.feed, every, len(self.feed))
+        self.good: tuple[int, list[torch.Tensor]] = (0, [])
         self.seen = torch.tensor([row for row, n in enumerate(data.updates) if n], device=self.device)
 
     def run(self) -> list[CurvePoint]:
@@ -169,9 +183,20 @@ class Loop:
             the training curve, one point a step.
 
         Raises:
-            ContrastokError: the loss is no longer finite.
+            DivergedError: the loss is no longer finite; what is trained is as it was when progress was last saved.
         """
         start, curve = self._resume()
+        self._keep(start)
+        try:
+            return self._run(start, curve)
+        except DivergedError as error:
+            kept, values = self.good
+            with torch.no_grad():
+                for parameter, value in zip(self._parameters(), values, strict=True):
+                    parameter.copy_(value)
+            raise DivergedError(error.what, kept=kept) from error
+
+    def _run(self, start: int, curve: list[CurvePoint]) -> list[CurvePoint]:
         unread: list[torch.Tensor] = []
         self.model.eval()  # dropout would only add noise to targets that are fixed
         batches = iter(self.feed.loader(start, self.device))
@@ -189,6 +214,8 @@ class Loop:
                     unread.clear()
                 if self.restarts is not None:
                     self.restarts.after(step)
+                if save or step + 1 == len(self.feed):
+                    self._keep(step + 1)
                 if self.state is not None and save:
                     self._save(step + 1, curve)
                 self.watch.step()
@@ -265,6 +292,17 @@ class Loop:
         """All that the optimiser moves, in its order."""
         return [*self.trained, *self.objective.parameters()]
 
+    def _keep(self, step: int) -> None:
+        """Remember what is trained after `step` steps.
+
+        Raises:
+            DivergedError: it is not finite.
+        """
+        values = [parameter.detach().clone() for parameter in self._parameters()]
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise DivergedError(f"a row is not finite after step {step}")
+        self.good = step, values
+
     def _save(self, step: int, curve: list[CurvePoint]) -> None:
         kept = self.optimizer.state_dict()["state"]
         tensors = {} if self.restarts is None else self.restarts.tensors()
@@ -286,16 +324,13 @@ def read_figures(unread: Sequence[torch.Tensor], last: int) -> list[CurvePoint]:
     """What `Loop.step` gave for consecutive steps, of which `last` (from 0) is the last, as points of the curve.
 
     Raises:
-        ContrastokError: a loss or a row is not finite.
+        DivergedError: a loss or a row is not finite.
     """
     points = []
     for step, figures in enumerate(torch.stack(list(unread)).tolist(), start=last + 2 - len(unread)):
         total, contrast, distill, accuracy, words, move = figures
         if not (math.isfinite(total) and math.isfinite(move)):
-            raise ContrastokError(
-                f"the loss is not finite at step {step}",
-                hint="lower --learning-rate or raise --temperature; nothing was written",
-            )
+            raise DivergedError(f"the loss is not finite at step {step}")
         points.append(CurvePoint(step, total, contrast, distill, accuracy, move, words))
     return points
 

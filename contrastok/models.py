@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +58,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
     alone = (Path(name).expanduser() / "tokenizer.json").is_file()
     path = str(Path(name).expanduser()) if alone else transformer_folder(name)
     with _load_errors(name):
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, **_trust())
     return require_fast(tokenizer, name)
 
 
@@ -82,17 +84,61 @@ def load_model(name: str, device: str = "cpu") -> SentenceTransformer:
     that the model is the same, hash and all, whenever it is loaded.
 
     Raises:
-        ModelError: it cannot be loaded, or has no fast tokenizer.
+        ModelError: it cannot be loaded, has no fast tokenizer, or its weights are no safetensors.
     """
     import torch
     from sentence_transformers import SentenceTransformer
 
     path = resolve(name)
+    for folder in _module_folders(path):
+        require_safetensors(folder)
     with _load_errors(name), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = SentenceTransformer(path, device=device)
+        model = SentenceTransformer(path, device=device, model_kwargs=dict(SAFE), **_trust())
     require_fast(model.tokenizer, name)
     return model.eval().requires_grad_(False)
+
+
+SAFE: dict[str, Any] = {"use_safetensors": True}
+"""For every loader of weights: a pickle can run code of its author's when it is read, a safetensors file cannot."""
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+_trusted = ContextVar("trusted", default=False)
+
+
+@contextlib.contextmanager
+def trusting(trusted: bool) -> Iterator[None]:
+    """Whether models loaded in this context may run code that lies beside their weights (`--trust-remote-code`)."""
+    token = _trusted.set(trusted)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def _trust() -> dict[str, bool]:
+    """For every loader of a class that a folder may bring along; without it transformers would ask at the keyboard."""
+    return {"trust_remote_code": _trusted.get()}
+
+
+def _module_folders(path: str) -> list[Path]:
+    """Where the weights of a local model may lie; nothing for the name of a hub."""
+    root = Path(path)
+    return list(dict.fromkeys([root, *(root / module.get("path", "") for module in _modules(path))]))
+
+
+def require_safetensors(folder: Path) -> None:
+    """Refuse a folder whose weights are pickles only.
+
+    Raises:
+        ModelError: says how to convert them.
+    """
+    pickles = sorted(file.name for kind in PICKLES for file in folder.glob(kind))
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"its weights are a pickle, {pickles[0]}, which can run code when it is read; only safetensors are read",
+            where=folder,
+            hint="if you trust it, convert it once: load it with its own library and save it with save_pretrained",
+        )
 
 
 def load_architecture(name: str) -> Any:
@@ -105,11 +151,11 @@ def load_architecture(name: str) -> Any:
 
     path = transformer_folder(name)
     with _load_errors(name):
-        named = (transformers.AutoConfig.from_pretrained(path).architectures or ["none"])[0]
+        named = (transformers.AutoConfig.from_pretrained(path, **_trust()).architectures or ["none"])[0]
         kind = getattr(transformers, named, None)
         if kind is None:
             raise ModelError(f"its architecture, {named}, is none of transformers' own", where=name)
-        return kind.from_pretrained(path).eval().requires_grad_(False)
+        return kind.from_pretrained(path, **SAFE).eval().requires_grad_(False)
 
 
 def load_with(kind: str, folder: str, name: str, head: str) -> tuple[Any, list[str]]:
@@ -133,7 +179,8 @@ def load_with(kind: str, folder: str, name: str, head: str) -> tuple[Any, list[s
     shown = logging.get_verbosity()
     logging.set_verbosity_error()  # the library's report of what is missing says less than ours
     try:
-        full, found = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
+        auto = getattr(transformers, kind)
+        full, found = auto.from_pretrained(folder, output_loading_info=True, **SAFE, **_trust())
     except (ValueError, OSError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
@@ -170,13 +217,31 @@ def transformer_folder(name: str) -> str:
         ModelError: see `resolve`.
     """
     path = resolve(name)
-    modules = Path(path) / "modules.json"
-    if not modules.is_file():
-        return path
-    for module in json.loads(modules.read_text(encoding="utf-8")):
+    for module in _modules(path):
         if module.get("type", "").endswith("Transformer"):
             return os.path.join(path, module.get("path", ""))
     return path
+
+
+def _modules(path: str) -> list[dict[str, str]]:
+    """What a SentenceTransformer folder says of its modules; nothing where there is no such file.
+
+    Raises:
+        ModelError: the file is broken.
+    """
+    file = Path(path) / "modules.json"
+    if not file.is_file():
+        return []
+    try:
+        modules = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"is no JSON: {error}", where=file, hint="save the model again") from error
+    if not isinstance(modules, list) or any(
+        not isinstance(module, dict) or {type(module.get(key, "")) for key in ("type", "path")} != {str}
+        for module in modules
+    ):
+        raise ModelError("is no list of modules with type and path", where=file, hint="save the model again")
+    return modules
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
@@ -219,8 +284,13 @@ def frozen_tensors(
 
 def frozen_hash(model: SentenceTransformer, new_ids: list[int], table_rows: int) -> tuple[str, int]:
     """SHA-256 over all frozen tensors, and how many they are. Equal before and after training, to the bit."""
+    return named_hash(frozen_tensors(model, new_ids, table_rows))
+
+
+def named_hash(tensors: Iterable[tuple[str, torch.Tensor]]) -> tuple[str, int]:
+    """SHA-256 over tensors and their names, in the order given, and how many they are."""
     digest, count = hashlib.sha256(), 0
-    for name, tensor in frozen_tensors(model, new_ids, table_rows):
+    for name, tensor in tensors:
         digest.update(f"{name}={tensor_hash(tensor)};".encode())
         count += 1
     return digest.hexdigest(), count

@@ -27,6 +27,8 @@ class Common:
     """Replace an output that exists."""
     quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """No tables and no progress bars; errors are still printed."""
+    trust_remote_code: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Run Python code that comes with a model. It can do whatever you can: read it first."""
     json: Path | None = None
     """Write the summary as JSON to this file ("-": standard output)."""
 

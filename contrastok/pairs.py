@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +9,12 @@ from typing import Any
 
 from contrastok.errors import InputError
 from contrastok.files import sha256_file
+from contrastok.json_file import TEXT, fields, list_of, read_json
 
 COLUMNS = ("token", "anchor", "positive", "negatives", "kind", "source")
+
+ABOUT_SHAPE = {"type": "object", "properties": {"terms": list_of(fields(token=TEXT))}}
+"""What is relied on in a pairs.json that is there: another program may have written it, and tell less."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,7 @@ def read_about(file: Path) -> Mapping[str, Any]:
     """
     if not file.is_file():
         return {}
-    try:
-        about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"is no JSON: {error}", where=file, hint="run gen-pairs again") from error
-    if not isinstance(about, dict):
-        raise InputError("is no JSON object", where=file, hint="run gen-pairs again")
-    return about
+    return read_json(file, ABOUT_SHAPE, "run gen-pairs again")
 
 
 def _about(file: Path, digest: str, tokenizer_sha256: str) -> Mapping[str, Any]:

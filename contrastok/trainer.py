@@ -31,6 +31,7 @@ from contrastok.fit import fit_cost
 from contrastok.gate import run_gate
 from contrastok.head_rows import first_head_rows, train_classes
 from contrastok.initializers import initial_rows
+from contrastok.last_good import last_good_kept
 from contrastok.lm_head import load_with_head
 from contrastok.loop import Loop, make_accelerator, run_key, state_path
 from contrastok.models import frozen_hash, input_embedding, language_head, load_tokenizer, tokenizer_fingerprint
@@ -178,7 +179,8 @@ def _train_rows(
     if config.compile:
         compile_layers(model)
     ready = accelerator.device.type == "cuda" and language_head(model) is None  # a causal body has a mask of its own
-    with cut(model, config.layers), masks_ready(model, words.extended) if ready else contextlib.nullcontext():
+    masks = masks_ready(model, words.extended) if ready else contextlib.nullcontext()
+    with cut(model, config.layers), masks, last_good_kept(config, words.plan, overlay, facts, start.init):
         loop = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide, head)
         curve, profile, notes, lora = loop.run(), loop.watch.milliseconds(), _notes(loop), None
         if config.two_stage:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from contrastok.errors import InputError, ModelError, raise_all
@@ -79,7 +80,14 @@ class VocabularyPlan:
 
     def ids_of(self, term: str) -> tuple[int, ...]:
         """The ids of a term's forms."""
-        return tuple(token.id for token in self.tokens if token.term == term)
+        return self._ids.get(term, ())
+
+    @cached_property
+    def _ids(self) -> Mapping[str, tuple[int, ...]]:
+        found: dict[str, tuple[int, ...]] = {}
+        for token in self.tokens:
+            found[token.term] = (*found.get(token.term, ()), token.id)
+        return found
 
 
 def normalise(backend: Tokenizer, text: str) -> str:
@@ -100,6 +108,18 @@ def piece_lengths(tokenizer: PreTrainedTokenizerFast, term: str) -> list[tuple[i
     encoding = tokenizer(f"a {term}", add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     spans = zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
     return [(i, end - max(start, 2)) for i, (start, end) in spans if end > 2]
+
+
+def pieces_of(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> list[tuple[int, ...]]:
+    """The ids of each word in running text: `pieces` for many words in one call."""
+    if not words:
+        return []
+    texts = [f"a {word}" for word in words]
+    found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return [
+        tuple(i for i, (_, end) in zip(ids, spans, strict=True) if end > 2)
+        for ids, spans in zip(found["input_ids"], found["offset_mapping"], strict=True)
+    ]
 
 
 def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[list[int]]:
@@ -133,7 +153,7 @@ def plan_vocabulary(tokenizer: PreTrainedTokenizerFast, terms: Sequence[str], mo
     wanted, skipped = _choose_terms(tokenizer, terms)
     plan = _plan(backend, family, mode, wanted)
     extended = extend_tokenizer(tokenizer, plan)
-    lost = {term for term in plan.terms if not is_reachable(extended, plan, term)}
+    lost = set(unreachable(extended, plan))
     if lost:
         plan = _plan(backend, family, mode, {term: forms for term, forms in wanted.items() if term not in lost})
         skipped += [Skipped(term, "cannot be reached: another token or the normaliser takes its text") for term in lost]
@@ -194,10 +214,12 @@ POSITIONS = ("{} stands here", "we saw {} there", "they like {}", "this is {}, t
 """Where a token must be reachable: at the start, in the middle, at the end, and before punctuation."""
 
 
-def is_reachable(tokenizer: PreTrainedTokenizerFast, plan: VocabularyPlan, term: str) -> bool:
-    """Whether the tokenizer produces one of the term's ids in every position of a sentence."""
-    ids = set(plan.ids_of(term))
-    return all(ids & set(found) for found in encode_plain(tokenizer, [p.format(term) for p in POSITIONS]))
+def unreachable(tokenizer: PreTrainedTokenizerFast, plan: VocabularyPlan) -> list[str]:
+    """The terms of which the tokenizer does not produce an id in every position of a sentence."""
+    asked = [term for term in plan.terms for _ in POSITIONS]
+    encoded = encode_plain(tokenizer, [p.format(term) for term in plan.terms for p in POSITIONS])
+    lost = (term for term, ids in zip(asked, encoded, strict=True) if set(plan.ids_of(term)).isdisjoint(ids))
+    return list(dict.fromkeys(lost))
 
 
 def _choose_terms(
@@ -210,15 +232,15 @@ def _choose_terms(
     taken: dict[str, str] = {}
     wanted: dict[str, list[str]] = {}
     skipped = []
-    for term in terms:
-        form = normalise(backend, term)
+    forms = [normalise(backend, term) for term in terms]
+    for term, form, split in zip(terms, forms, pieces_of(tokenizer, forms), strict=True):
         if not form:
             skipped.append(Skipped(term, "nothing is left of it after the tokenizer's normaliser"))
         elif form in taken:
             other = taken[form]
             same = "stands in the list twice" if other == term else f"is the same token as {other!r} to this tokenizer"
             skipped.append(Skipped(term, same))
-        elif len(pieces(tokenizer, form)) == 1 and tokenizer.unk_token_id not in pieces(tokenizer, form):
+        elif len(split) == 1 and tokenizer.unk_token_id not in split:
             skipped.append(Skipped(term, "is already one token of this model"))
         elif form in known:  # adding it would hand out an old row
             skipped.append(Skipped(term, f"stands in the vocabulary (id {known[form]}) but is never produced"))

@@ -19,11 +19,11 @@ from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence
 from contrastok.features import EvidenceEncoder, Features, Ids, WordInput, bag_weights, word_inputs
 from contrastok.fit import MIN_WORDS, Known, having
-from contrastok.hiding import hidden_alone, pieces_of
+from contrastok.hiding import hidden_alone
 from contrastok.map_rows import WordBank
 from contrastok.models import input_embedding
 from contrastok.prior import REQUIRED, Prior, TooFewWordsError, usable_sources
-from contrastok.vocabulary import VocabularyPlan
+from contrastok.vocabulary import VocabularyPlan, pieces_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -15,14 +14,22 @@ from contrastok.files import atomic_folder, to_json
 from contrastok.hypernet.lesson import make_lesson
 from contrastok.hypernet.network import HyperNetwork
 from contrastok.hypernet.training import FORMAT, HypernetSettings, Trained, train_network
+from contrastok.json_file import COUNT, TEXT, check_shape, fields, read_json
 from contrastok.loop import run_key
 from contrastok.models import input_embedding, tensor_hash, tokenizer_fingerprint
 from contrastok.state import RunState
+from contrastok.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 MANIFEST, WEIGHTS = "hypernet.json", "hypernet.safetensors"
+AGAIN = "run contrastok train-hypernet again"
+SHAPE = fields(
+    base_model=fields(name=TEXT, dim={**COUNT, "minimum": 1}, table_sha256=TEXT, tokenizer_sha256=TEXT),
+    settings=fields(layers={**COUNT, "minimum": 1}),
+)
+"""What its manifest tells of a network."""
 
 
 def base_of(model: SentenceTransformer, name: str) -> dict[str, Any]:
@@ -39,10 +46,7 @@ def base_of(model: SentenceTransformer, name: str) -> dict[str, Any]:
 
 def save_network(folder: Path, trained: Trained, base: dict[str, Any]) -> None:
     """Write a hypernetwork into an empty folder."""
-    from safetensors.torch import save_file
-
-    weights = {name: tensor.cpu().contiguous() for name, tensor in trained.network.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
+    write_tensors(folder / WEIGHTS, trained.network.state_dict())
     manifest = {"format": FORMAT, "base_model": base, **trained.about}
     (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
 
@@ -58,9 +62,6 @@ def load_network(folder: Path, model: SentenceTransformer) -> Trained:
         InputError: there is none, or it is broken.
         ModelError: it was trained for another table or tokenizer.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     manifest = read_manifest(folder)
     told, base = manifest["base_model"], base_of(model, "")
     for key, what in (("table_sha256", "embedding table"), ("tokenizer_sha256", "tokenizer")):
@@ -72,11 +73,9 @@ def load_network(folder: Path, model: SentenceTransformer) -> Trained:
             )
     network = HyperNetwork(told["dim"], manifest["settings"]["layers"])
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise InputError(
-            f"is broken: {str(error).splitlines()[0]}", where=folder / WEIGHTS, hint="run train-hypernet again"
-        ) from error
+        network.load_state_dict(read_tensors(folder / WEIGHTS, AGAIN)[0])
+    except RuntimeError as error:
+        raise InputError(f"is broken: {str(error).splitlines()[0]}", where=folder / WEIGHTS, hint=AGAIN) from error
     about = {key: value for key, value in manifest.items() if key not in ("format", "base_model")}
     return Trained(network.to(model.device).eval().requires_grad_(False), about)
 
@@ -94,15 +93,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             where=folder,
             hint="give a folder that contrastok train-hypernet wrote",
         )
-    try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        known = manifest["format"]
-        manifest["base_model"]["table_sha256"], manifest["base_model"]["tokenizer_sha256"]
-        manifest["base_model"]["dim"], manifest["settings"]["layers"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"is broken: {error!r}", where=file, hint="run contrastok train-hypernet again") from error
-    if known != FORMAT:
-        raise InputError(f"has format {known}, this version reads {FORMAT}", where=file, hint="train it again")
+    manifest = read_json(file, fields(format={}), AGAIN)
+    if manifest["format"] != FORMAT:
+        what = f"has format {manifest['format']!r}, this version reads {FORMAT}"
+        raise InputError(what, where=file, hint="train it again")
+    check_shape(manifest, SHAPE, file, AGAIN)
     return manifest
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from contrastok.content import content_ids
-from contrastok.hiding import pieces_of
 from contrastok.initializers import InitContext, initializer
+from contrastok.vocabulary import pieces_of
 
 NOISE = 0.01
 """Of `copy`, in standard deviations of the table's columns: enough to tell apart terms that copy the same row."""

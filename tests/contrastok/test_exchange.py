@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from contrastok.adapter import CONFIG, WEIGHTS, read_adapter, write_adapter
-from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, load_checkpoint
+from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, hash_weights, load_checkpoint, read_manifest
 from contrastok.config import ExportConfig, ImportConfig, TrainConfig
 from contrastok.errors import InputError, ModelError, OutputError
 from contrastok.exchange import export_adapter, import_adapter, token_rows
 from contrastok.export import apply
-from contrastok.files import sha256_file
+from contrastok.files import sha256_file, to_json
 from contrastok.models import load_model, load_tokenizer
+from contrastok.tensor_file import write_tensors
 from contrastok.trainer import train
 
 peft = pytest.importorskip("peft")
@@ -107,7 +108,9 @@ def test_what_rounding_and_evidence_made_comes_back(
     """Float32 rows over a bf16 table, and first rows that nothing can make again."""
     config = make_config(model=str(make_model("wordpiece", dtype=torch.bfloat16)), epochs=1, out=tmp_path / "model")
     train(config)
-    save_file({"rows": torch.rand(3, 32)}, tmp_path / "model" / INITIAL_ROWS)
+    write_tensors(tmp_path / "model" / INITIAL_ROWS, {"rows": torch.rand(3, 32)})
+    told = read_manifest(tmp_path / "model") | {"files": hash_weights(tmp_path / "model")}
+    (tmp_path / "model" / MANIFEST).write_text(to_json(told), encoding="utf-8")
     adapter = tmp_path / "adapter"
     export_adapter(ExportConfig(model=tmp_path / "model", out=adapter, quiet=True))
     brought_back(tmp_path / "model", adapter, config.model, tmp_path / "back")

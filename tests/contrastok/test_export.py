@@ -17,6 +17,7 @@ from contrastok.config import ApplyConfig, TrainConfig
 from contrastok.errors import InputError
 from contrastok.export import apply
 from contrastok.files import sha256_file
+from contrastok.tensor_file import read_tensors, write_tensors
 from contrastok.trainer import train
 
 Make = Callable[..., TrainConfig]
@@ -34,10 +35,8 @@ def predicted(config: TrainConfig, tmp_path: Path) -> Path:
     """The delta of a checkpoint that says its first rows came from the predictor."""
     folder = tmp_path / "predicted"
     shutil.copytree(str(config.out), folder)
-    with safe_open(folder / ROWS, framework="pt") as handle:
-        about = json.loads(handle.metadata()["contrastok"])
-    rows = load_file(folder / ROWS)
-    save_file(rows, folder / ROWS, metadata={"contrastok": json.dumps({**about, "init": "predictor"})})
+    rows, about = read_tensors(folder / ROWS, "")
+    write_tensors(folder / ROWS, rows, {**(about or {}), "init": "predictor"})
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps({**manifest, "init": "predictor"}))
     return folder / ROWS
@@ -106,10 +105,10 @@ def test_rows_of_older_versions_were_kept_as_made(config: TrainConfig, tmp_path:
     shutil.copytree(str(config.out), folder)
     with safe_open(folder / ROWS, framework="pt") as handle:
         about = json.loads(handle.metadata()["contrastok"])
-    told = {name: value for name, value in about.items() if name not in ("init_norm", "seed")}
+    told = {name: value for name, value in about.items() if name not in ("init_norm", "seed", "sha256")}
     save_file(load_file(folder / ROWS), folder / ROWS, metadata={"contrastok": json.dumps(told)})
     manifest = json.loads((folder / MANIFEST).read_text())
-    del manifest["init_norm"]
+    del manifest["init_norm"], manifest["files"]
     (folder / MANIFEST).write_text(json.dumps(manifest))
     before = sha256_file(folder / INITIAL_ROWS)
     (folder / INITIAL_ROWS).unlink()

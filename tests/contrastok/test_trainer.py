@@ -20,10 +20,11 @@ from transformers import AutoModel, AutoTokenizer
 from contrastok.checkpoint import load_checkpoint
 from contrastok.cli import main
 from contrastok.config import ApplyConfig, TrainConfig
-from contrastok.errors import ConfigError, ContrastokError, InputError, ModelError, OutputError
+from contrastok.errors import ConfigError, InputError, ModelError, OutputError
 from contrastok.export import apply
 from contrastok.files import sha256_file
-from contrastok.loop import CurvePoint, Loop
+from contrastok.last_good import last_good_path
+from contrastok.loop import CurvePoint, DivergedError, Loop
 from contrastok.trainer import train
 
 Make = Callable[..., TrainConfig]
@@ -301,20 +302,59 @@ def test_strict_refuses_terms_that_cannot_be_added(make_config: Make, tmp_path: 
         train(config)
 
 
-def test_a_loss_that_is_not_finite_stops(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = make_config()
+def test_a_loss_that_is_not_finite_stops_and_the_last_good_rows_are_kept(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows saved after step 4 are what a run of the same steps has then; the loss of step 6 is no number."""
     from contrastok.objectives import contrast
 
-    real = contrast.anchored_info_nce
+    real, real_step, calls = contrast.anchored_info_nce, Loop.step, 0
 
     def poisoned(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
         terms = real(*args, **kwargs)
-        return replace(terms, total=terms.total * float("nan"))
+        return replace(terms, total=terms.total * float("nan")) if calls == 6 else terms
 
+    after: list[torch.Tensor] = []
+
+    def watched(loop: Loop, step: int, batch: Any) -> torch.Tensor:
+        figures = real_step(loop, step, batch)
+        after.append(loop.overlay.rows.detach().clone())
+        return figures
+
+    monkeypatch.setattr(Loop, "step", watched)
     monkeypatch.setattr(contrast, "anchored_info_nce", poisoned)
-    with pytest.raises(ContrastokError, match="not finite"):
+    config = make_config(checkpoint_every=2)
+    assert config.out
+    with pytest.raises(DivergedError, match="not finite at step 6") as told:
         train(config)
-    assert config.out and not config.out.exists()
+    assert not config.out.exists() and told.value.kept == 4
+    kept = last_good_path(config.out)
+    assert str(kept) in told.value.hint
+    apply(ApplyConfig(rows=kept, model=config.model, out=config.out, quiet=True))
+    assert np.array_equal(load_checkpoint(config.out).rows, after[3].numpy())
+
+
+@pytest.mark.parametrize("options", [{"trainable": "full"}, {"checkpoint_every": 100}])
+def test_rows_that_are_not_finite_never_become_a_checkpoint(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """A row that overflows in the last step shows in no loss; rows beside moved old ones are not kept alone."""
+    real_step = Loop.step
+
+    def overflowing(loop: Loop, step: int, batch: Any) -> torch.Tensor:
+        figures = real_step(loop, step, batch)
+        if step + 1 == len(loop.feed):
+            loop.overlay.rows.data[0, 0] = float("inf")
+        return figures
+
+    monkeypatch.setattr(Loop, "step", overflowing)
+    config = make_config(epochs=1, **options)
+    assert config.out
+    with pytest.raises(DivergedError, match="not finite after step 3"):
+        train(config)
+    assert not config.out.exists() and last_good_path(config.out).exists() == ("trainable" not in options)
 
 
 def test_several_processes_are_refused(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
