@@ -39,9 +39,20 @@ class Statement:
         return f"{self.text} {', '.join(self.tokens)}{rest}." if self.tokens else self.text
 
 
+def sections(data: ReportData) -> dict[str, list[Statement]]:
+    """The summary: what training brought, how sure the rows are, what to do next, and whether the model is unharmed."""
+    found = {
+        "What training brought": [*_relations(data)],
+        "How sure it is": [*_confidence(data)],
+        "What to mend": [*_attention(data)],
+        "Everything else": [*_frozen(data), *_gate(data)],
+    }
+    return {title: told for title, told in found.items() if told}
+
+
 def statements(data: ReportData) -> list[Statement]:
-    """The summary: held-out relations, how sure the rows are, what to look at, and whether the model is unharmed."""
-    return [*_relations(data), *_confidence(data), *_attention(data), *_frozen(data), *_gate(data)]
+    """The sentences of all sections, in their order."""
+    return [statement for told in sections(data).values() for statement in told]
 
 
 def headline(data: ReportData) -> str:
@@ -136,8 +147,15 @@ def _confidence(data: ReportData) -> Iterator[Statement]:
 
 def _attention(data: ReportData) -> Iterator[Statement]:
     unsure = sorted((t.confidence, t.token) for t in data.per_token if t.confidence is not None)
-    for text, tokens in (
-        ("Look at the far ones first:", [t.token for t in data.per_token if t.verdict == "far"]),
+    weak = [
+        (
+            "Look at the far ones first, and give them a definition, synonyms or more sentences, or leave them out:",
+            [t.token for t in data.per_token if t.verdict == "far"],
+        ),
+        (
+            "Nothing to judge by, neither a related word nor a definition; the terms file can hold both:",
+            [t.token for t in data.per_token if t.basis is None],
+        ),
         (
             "Nothing to lean on, neither a definition nor a sentence, so the rows were predicted from spelling and "
             "names alone:",
@@ -147,10 +165,16 @@ def _attention(data: ReportData) -> Iterator[Statement]:
             f"Confidence below {UNSURE:.0%}, the least sure first:",
             [token for confidence, token in unsure if confidence < UNSURE],
         ),
-        ("Without any sentence in the corpus:", [t.token for t in data.per_token if not t.evidence.sentences]),
-    ):
+        (
+            "Without any sentence in the corpus; give gen-pairs text that uses them:",
+            [t.token for t in data.per_token if not t.evidence.sentences],
+        ),
+    ]
+    for text, tokens in weak:
         if tokens:
             yield Statement("bad", text, tuple(tokens[:NAMED]), max(0, len(tokens) - NAMED))
+    if data.per_token and not any(tokens for _, tokens in weak):
+        yield Statement("good", "Nothing stands out: no token is far, unsure or without evidence.")
     if data.skipped:
         yield Statement(
             "plain",
