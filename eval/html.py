@@ -14,12 +14,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from contrastok.eval import two_runs
 from contrastok.eval.charts import Spec, charts
 from contrastok.eval.data import LABELS, ReportData
 from contrastok.eval.neighbors import SPACES
 from contrastok.eval.reproduce import train_command
 from contrastok.eval.rows import token_rows
 from contrastok.eval.summary import headline, sections
+from contrastok.eval.two_runs import TwoRuns
+from contrastok.eval.two_runs_rows import pair_rows
 
 HERE = Path(__file__).parent
 
@@ -37,6 +40,22 @@ def render(data: ReportData) -> str:
         sections=sections(data),
         command=train_command(data.training.get("options", {})),
         places={token.token: place for place, token in enumerate(data.per_token)},
+    )
+
+
+def render_two(runs: TwoRuns) -> str:
+    """The page of two runs as text."""
+    both = {"First run": runs.first, "Second run": runs.second}
+    return page(
+        "two_runs",
+        pair_rows(runs),
+        {},
+        models=[run.model for run in both.values()],
+        headline=two_runs.headline(runs),
+        sections=two_runs.sections(runs),
+        verdicts=two_runs.verdict_table(runs),
+        changes={change: runs.count(change) for change in two_runs.CHANGES},
+        commands={name: train_command(run.training.get("options", {})) for name, run in both.items()},
     )
 
 

@@ -59,9 +59,9 @@ def headline(data: ReportData) -> str:
     """How many tokens landed where."""
     near, unclear, far = (data.verdicts.get(label, 0) for label in ("near", "unclear", "far"))
     return (
-        f"{near:,} of {data.tokens:,} new {_plural(data.tokens, 'token')} landed near "
-        f"{'its' if data.tokens == 1 else 'their'} meaning, {unclear:,} {_plural(unclear, 'is', 'are')} unclear, "
-        f"{far:,} {_plural(far, 'is', 'are')} far from it"
+        f"{near:,} of {data.tokens:,} new {plural(data.tokens, 'token')} landed near "
+        f"{'its' if data.tokens == 1 else 'their'} meaning, {unclear:,} {plural(unclear, 'is', 'are')} unclear, "
+        f"{far:,} {plural(far, 'is', 'are')} far from it"
     )
 
 
@@ -78,11 +78,11 @@ def _relations(data: ReportData) -> Iterator[Statement]:
     if count < FEW:
         yield Statement(
             "plain",
-            f"Only {count} related {_plural(count, 'word')} that training never saw: too few to tell whether training "
+            f"Only {count} related {plural(count, 'word')} that training never saw: too few to tell whether training "
             "helped. Give the terms more synonyms and categories, or gen-pairs a larger --hold-out.",
         )
         return
-    of = f"On the {count:,} related {_plural(count, 'word')} that training never saw"
+    of = f"On the {count:,} related {plural(count, 'word')} that training never saw"
     if data.initial_known:
         yield _change(of, held)
     else:
@@ -131,7 +131,7 @@ def _confidence(data: ReportData) -> Iterator[Statement]:
         return
     yield Statement(
         "plain",
-        f"Of {known.words:,} {_plural(known.words, 'word')} that the model knew before, hidden and placed anew in the "
+        f"Of {known.words:,} {plural(known.words, 'word')} that the model knew before, hidden and placed anew in the "
         f"same way, {known.landed:.0%} came back: their own rows are among the {known.within} nearest. "
         f"For {'this token' if len(sure) == 1 else 'these tokens'} that is expected of about {sum(sure):.0f} of "
         f"{len(sure):,}.",
@@ -140,7 +140,7 @@ def _confidence(data: ReportData) -> Iterator[Statement]:
     if unused:
         yield Statement(
             "plain",
-            f"{unused:,} {_plural(unused, 'definition was', 'definitions were')} not used for the first rows: too few "
+            f"{unused:,} {plural(unused, 'definition was', 'definitions were')} not used for the first rows: too few "
             "words that the model knew before have one. Give gen-pairs a --glossary or WordNet that defines them.",
         )
 
@@ -178,8 +178,8 @@ def _attention(data: ReportData) -> Iterator[Statement]:
     if data.skipped:
         yield Statement(
             "plain",
-            f"{len(data.skipped):,} {_plural(len(data.skipped), 'term')} did not become "
-            f"{_plural(len(data.skipped), 'a token', 'tokens')}: "
+            f"{len(data.skipped):,} {plural(len(data.skipped), 'term')} did not become "
+            f"{plural(len(data.skipped), 'a token', 'tokens')}: "
             f"{_some([s['term'] for s in data.skipped])}.",
         )
 
@@ -219,5 +219,6 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _plural(count: int, one: str, many: str = "") -> str:
+def plural(count: int, one: str, many: str = "") -> str:
+    """One form or the other; the other is with an s unless given."""
     return one if count == 1 else many or f"{one}s"
