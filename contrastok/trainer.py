@@ -54,10 +54,10 @@ from contrastok.story import (
     versions,
 )
 from contrastok.token_modes import decoding_drops_spaces
+from contrastok.tracking import Follow, followed, log_folder
 from contrastok.trainables import TRAINABLES
 from contrastok.trainables.shared import effective_rank
 from contrastok.trainables.whole import write_old_rows
-from contrastok.tracking import Follow, followed, log_folder
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 
 if TYPE_CHECKING:
