@@ -26,7 +26,7 @@ _PUBLIC = {
     "ExportConfig": "contrastok.config",
     "GenPairsConfig": "contrastok.config",
     "ImportConfig": "contrastok.config",
-    "ReportConfig": "contrastok.config",
+    "ReportConfig": "contrastok.report_config",
     "TrainConfig": "contrastok.config",
     "ContrastokError": "contrastok.errors",
     "Term": "contrastok.data_gen.terms",

@@ -30,6 +30,7 @@ from contrastok.errors import ConfigError, InputError, did_you_mean, raise_all
 from contrastok.eval_config import EVAL_COMMANDS
 from contrastok.guidance_config import GUIDANCE_COMMANDS
 from contrastok.options import Common, VocabularyOptions, flag, missing
+from contrastok.report_config import ReportConfig
 
 MOST_TRIALS = 11
 """Settings of the word stage that there are to try."""
@@ -190,6 +191,8 @@ class TrainConfig(VocabularyOptions, Common):
     """Print where the time of a step goes. It waits for the device after each part, so the run takes longer."""
     checkpoint_every: int = 25
     """Optimiser steps between two saved states; a killed run resumes from the last one."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that get the training curve as it grows: tensorboard, wandb, trackio, or another one of Accelerate's."""
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these options, one sentence each."""
@@ -220,6 +223,9 @@ class TrainConfig(VocabularyOptions, Common):
         if self.init_dimension is not None and self.init_dimension < 1:
             found.append(f"--init-dimension must be at least 1, not {self.init_dimension}")
         found += self._method_problems()
+        from contrastok.tracking import tracker_problems
+
+        found += tracker_problems(self.report_to)
         from contrastok.initializers import INITIALIZERS
         from contrastok.initializers.context import NEEDS
         from contrastok.initializers.norms import norm_problem
@@ -270,28 +276,6 @@ class TrainConfig(VocabularyOptions, Common):
                 found.append(f"--{flag(name)} must be at least {low}, not {getattr(self, name)}")
         if not 0 < self.hard_negative_weight < math.inf:
             found.append(f"--hard-negative-weight must be above 0 and finite, not {self.hard_negative_weight}")
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig(Common):
-    """Show where each new token landed: nearest neighbours before and after training.
-
-    Example: contrastok report --model model/ --out report.html
-    """
-
-    model: Path | None = None
-    """Checkpoint folder that contrastok train wrote."""
-    out: Path | None = None
-    """HTML page to write. Without it only the table is printed."""
-    neighbors: int = 10
-    """Neighbours shown for each token."""
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong with these options, one sentence each."""
-        found = super().problems() + missing(self, "model")
-        if not 1 <= self.neighbors <= 100:
-            found.append(f"--neighbors must be between 1 and 100, not {self.neighbors}")
         return found
 
 
@@ -558,7 +542,7 @@ def _name(key: str) -> str:
 
 def as_json(config: Common) -> dict[str, Any]:
     """The options that decide a result, as plain JSON values (paths as text; how it was shown left out)."""
-    shown = {"config", "dry_run", "overwrite", "quiet", "json", "out", "profile", "trust_remote_code"}
+    shown = {"config", "dry_run", "overwrite", "quiet", "json", "out", "profile", "report_to", "trust_remote_code"}
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in shown}
 
 

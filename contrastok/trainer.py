@@ -55,12 +55,14 @@ from contrastok.story import (
     versions,
 )
 from contrastok.token_modes import decoding_drops_spaces
+from contrastok.tracking import Follow, followed, log_folder
 from contrastok.trainables import TRAINABLES
 from contrastok.trainables.shared import effective_rank
 from contrastok.trainables.whole import write_old_rows
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from sentence_transformers import SentenceTransformer
 
 
@@ -110,7 +112,12 @@ def train(config: TrainConfig) -> dict[str, Any]:
         emit_json(summary, config.json)
         return summary
     facts = base_facts(model, config.model, words.plan)
-    result = _train_rows(model, words, pairs, evidence, facts, config, console)
+    accelerator = make_accelerator(config)
+    with followed(accelerator, config) as follow:  # first of all: whether a tracker starts is known in a second
+        if config.report_to:
+            where = escape(str(log_folder(config.out)))
+            console.print(f"Training curves go to {', '.join(config.report_to)}; files of trackers lie in {where}")
+        result = _train_rows(model, words, pairs, evidence, facts, config, console, accelerator, follow)
     if config.precision == "bf16":
         model = load_with_head(config.model)  # its own bits: those that were trained with are rounded
     manifest = build_manifest(model, words, terms, pairs, facts, result, config)
@@ -153,8 +160,9 @@ def _train_rows(
     facts: dict[str, Any],
     config: TrainConfig,
     console: Console,
+    accelerator: Accelerator,
+    follow: Follow | None,
 ) -> TrainedRows:
-    accelerator = make_accelerator(config)
     model.to(accelerator.device)
     encoder = FrozenEncoder(model, model.tokenizer, console=console)
     data = _training_set(model, words, pairs, encoder, config)
@@ -181,7 +189,9 @@ def _train_rows(
     ready = accelerator.device.type == "cuda" and language_head(model) is None  # a causal body has a mask of its own
     masks = masks_ready(model, words.extended) if ready else contextlib.nullcontext()
     with cut(model, config.layers), masks, last_good_kept(config, words.plan, overlay, facts, start.init):
-        loop = Loop(model, overlay, data, words.extended, config, accelerator, state, console, start.guide, head)
+        loop = Loop(
+            model, overlay, data, words.extended, config, accelerator, state, console, start.guide, head, follow=follow
+        )
         curve, profile, notes, lora = loop.run(), loop.watch.milliseconds(), _notes(loop), None
         if config.two_stage:
             first = len(curve)

@@ -55,7 +55,7 @@ class Glossary:
     definitions: Array
 
 
-def measure(checkpoint: Checkpoint, k: int, seed: int, console: Console) -> ReportData:
+def measure(checkpoint: Checkpoint, k: int, seed: int, console: Console, mapped: bool = True) -> ReportData:
     """Everything a report says about a checkpoint.
 
     Args:
@@ -63,6 +63,7 @@ def measure(checkpoint: Checkpoint, k: int, seed: int, console: Console) -> Repo
         k: neighbours for each token and space.
         seed: of the bootstrap and the map.
         console: where progress is shown.
+        mapped: whether to lay out the map, which takes longest where there are many tokens.
     """
     tokens = sorted(checkpoint.manifest["tokens"], key=lambda token: token["row"])
     terms = [token["token"] for token in tokens]
@@ -100,7 +101,7 @@ def measure(checkpoint: Checkpoint, k: int, seed: int, console: Console) -> Repo
                 **lengths,
             )
         )
-    points, method = make_map(spaces["encoded"], terms, seed=seed)
+    points, method = make_map(spaces["encoded"], terms, seed=seed) if mapped else ((), "")
     return _assemble(checkpoint, reports, spaces["encoded"], row_norm, points, method, seed)
 
 

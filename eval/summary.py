@@ -39,18 +39,29 @@ class Statement:
         return f"{self.text} {', '.join(self.tokens)}{rest}." if self.tokens else self.text
 
 
+def sections(data: ReportData) -> dict[str, list[Statement]]:
+    """The summary: what training brought, how sure the rows are, what to do next, and whether the model is unharmed."""
+    found = {
+        "What training brought": [*_relations(data)],
+        "How sure it is": [*_confidence(data)],
+        "What to mend": [*_attention(data)],
+        "Everything else": [*_frozen(data), *_gate(data)],
+    }
+    return {title: told for title, told in found.items() if told}
+
+
 def statements(data: ReportData) -> list[Statement]:
-    """The summary: held-out relations, how sure the rows are, what to look at, and whether the model is unharmed."""
-    return [*_relations(data), *_confidence(data), *_attention(data), *_frozen(data), *_gate(data)]
+    """The sentences of all sections, in their order."""
+    return [statement for told in sections(data).values() for statement in told]
 
 
 def headline(data: ReportData) -> str:
     """How many tokens landed where."""
     near, unclear, far = (data.verdicts.get(label, 0) for label in ("near", "unclear", "far"))
     return (
-        f"{near:,} of {data.tokens:,} new {_plural(data.tokens, 'token')} landed near "
-        f"{'its' if data.tokens == 1 else 'their'} meaning, {unclear:,} {_plural(unclear, 'is', 'are')} unclear, "
-        f"{far:,} {_plural(far, 'is', 'are')} far from it"
+        f"{near:,} of {data.tokens:,} new {plural(data.tokens, 'token')} landed near "
+        f"{'its' if data.tokens == 1 else 'their'} meaning, {unclear:,} {plural(unclear, 'is', 'are')} unclear, "
+        f"{far:,} {plural(far, 'is', 'are')} far from it"
     )
 
 
@@ -67,11 +78,11 @@ def _relations(data: ReportData) -> Iterator[Statement]:
     if count < FEW:
         yield Statement(
             "plain",
-            f"Only {count} related {_plural(count, 'word')} that training never saw: too few to tell whether training "
+            f"Only {count} related {plural(count, 'word')} that training never saw: too few to tell whether training "
             "helped. Give the terms more synonyms and categories, or gen-pairs a larger --hold-out.",
         )
         return
-    of = f"On the {count:,} related {_plural(count, 'word')} that training never saw"
+    of = f"On the {count:,} related {plural(count, 'word')} that training never saw"
     if data.initial_known:
         yield _change(of, held)
     else:
@@ -120,7 +131,7 @@ def _confidence(data: ReportData) -> Iterator[Statement]:
         return
     yield Statement(
         "plain",
-        f"Of {known.words:,} {_plural(known.words, 'word')} that the model knew before, hidden and placed anew in the "
+        f"Of {known.words:,} {plural(known.words, 'word')} that the model knew before, hidden and placed anew in the "
         f"same way, {known.landed:.0%} came back: their own rows are among the {known.within} nearest. "
         f"For {'this token' if len(sure) == 1 else 'these tokens'} that is expected of about {sum(sure):.0f} of "
         f"{len(sure):,}.",
@@ -129,15 +140,22 @@ def _confidence(data: ReportData) -> Iterator[Statement]:
     if unused:
         yield Statement(
             "plain",
-            f"{unused:,} {_plural(unused, 'definition was', 'definitions were')} not used for the first rows: too few "
+            f"{unused:,} {plural(unused, 'definition was', 'definitions were')} not used for the first rows: too few "
             "words that the model knew before have one. Give gen-pairs a --glossary or WordNet that defines them.",
         )
 
 
 def _attention(data: ReportData) -> Iterator[Statement]:
     unsure = sorted((t.confidence, t.token) for t in data.per_token if t.confidence is not None)
-    for text, tokens in (
-        ("Look at the far ones first:", [t.token for t in data.per_token if t.verdict == "far"]),
+    weak = [
+        (
+            "Look at the far ones first, and give them a definition, synonyms or more sentences, or leave them out:",
+            [t.token for t in data.per_token if t.verdict == "far"],
+        ),
+        (
+            "Nothing to judge by, neither a related word nor a definition; the terms file can hold both:",
+            [t.token for t in data.per_token if t.basis is None],
+        ),
         (
             "Nothing to lean on, neither a definition nor a sentence, so the rows were predicted from spelling and "
             "names alone:",
@@ -147,15 +165,21 @@ def _attention(data: ReportData) -> Iterator[Statement]:
             f"Confidence below {UNSURE:.0%}, the least sure first:",
             [token for confidence, token in unsure if confidence < UNSURE],
         ),
-        ("Without any sentence in the corpus:", [t.token for t in data.per_token if not t.evidence.sentences]),
-    ):
+        (
+            "Without any sentence in the corpus; give gen-pairs text that uses them:",
+            [t.token for t in data.per_token if not t.evidence.sentences],
+        ),
+    ]
+    for text, tokens in weak:
         if tokens:
             yield Statement("bad", text, tuple(tokens[:NAMED]), max(0, len(tokens) - NAMED))
+    if data.per_token and not any(tokens for _, tokens in weak):
+        yield Statement("good", "Nothing stands out: no token is far, unsure or without evidence.")
     if data.skipped:
         yield Statement(
             "plain",
-            f"{len(data.skipped):,} {_plural(len(data.skipped), 'term')} did not become "
-            f"{_plural(len(data.skipped), 'a token', 'tokens')}: "
+            f"{len(data.skipped):,} {plural(len(data.skipped), 'term')} did not become "
+            f"{plural(len(data.skipped), 'a token', 'tokens')}: "
             f"{_some([s['term'] for s in data.skipped])}.",
         )
 
@@ -195,5 +219,6 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _plural(count: int, one: str, many: str = "") -> str:
+def plural(count: int, one: str, many: str = "") -> str:
+    """One form or the other; the other is with an s unless given."""
     return one if count == 1 else many or f"{one}s"

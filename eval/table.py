@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rich.table import Table
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from contrastok.eval.charts import MAP_SPACE
 from contrastok.eval.data import Neighbor, Ranks, ReportData, TokenReport
-from contrastok.eval.summary import headline, statements
+from contrastok.eval.summary import Statement, headline, sections
 
 ROWS = 40
 """Tokens shown; the page and the JSON hold all of them."""
@@ -42,9 +42,13 @@ def token_table(data: ReportData) -> Table:
 
 def summary_lines(data: ReportData) -> list[Text]:
     """The headline and the plain sentences of the summary."""
-    lines = [Text(headline(data) + ".", style="bold")]
-    lines += [Text.assemble(("* ", STYLES[s.tone]), str(s)) for s in statements(data)]
-    return [*lines, Text(f"* Neighbours: {data.index}.", style="dim")]
+    return [*told_lines(headline(data), sections(data)), Text(f"* Neighbours: {data.index}.", style="dim")]
+
+
+def told_lines(head: str, told: Mapping[str, Sequence[Statement]]) -> list[Text]:
+    """A headline and the sentences of all sections, coloured by how they should be taken."""
+    lines = [Text(head + ".", style="bold")]
+    return lines + [Text.assemble(("* ", STYLES[s.tone]), str(s)) for part in told.values() for s in part]
 
 
 def _title(data: ReportData) -> str:
@@ -60,8 +64,8 @@ def _cells(token: TokenReport, predicted: bool) -> Sequence[Text | str]:
         Text(token.token, style="bold"),
         Text(token.verdict, style=STYLES[token.verdict]),
         Text(" ".join(token.pieces), style="dim"),
-        Text(_words(hood.before), style="dim"),
-        Text(_words(hood.after)),
+        Text(words(hood.before), style="dim"),
+        Text(words(hood.after)),
         Text(basis.name if basis else "-"),
         _rank(basis.ranks) if basis else "-",
         *((sure,) if predicted else ()),
@@ -74,5 +78,6 @@ def _rank(ranks: Ranks) -> str:
     return f"{before}{ranks.trained:,}"
 
 
-def _words(neighbors: Sequence[Neighbor]) -> str:
+def words(neighbors: Sequence[Neighbor]) -> str:
+    """The nearest few."""
     return ", ".join(n.word for n in neighbors[:WORDS])

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from contrastok.card import model_card
+from contrastok.card import SHOWN, model_card
 
 
 @pytest.fixture
@@ -46,3 +48,62 @@ def test_a_rejected_word_stage_is_told_as_none(manifest: dict[str, Any]) -> None
 def test_other_initialisers_are_named_without_a_prior(manifest: dict[str, Any]) -> None:
     card = model_card(manifest)
     assert "Initial rows: `charlen_mean`." in card and "onfidence" not in card and "predicted" not in card
+
+
+def front(card: str) -> dict[str, Any]:
+    """The card's head as the Hub reads it."""
+    head: dict[str, Any] = yaml.safe_load(card.split("\n---\n")[0].removeprefix("---\n"))
+    return head
+
+
+def test_licence_and_languages_are_those_of_the_base_models_card(manifest: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    stated = (
+        "license: other\nlicense_name: 'the: odd\\n one'\nlanguage:\n- de\n- 'no'\ntags:\n- theirs\nbase_model: x/y"
+    )
+    (tmp_path / "README.md").write_text(f"---\n{stated}\n---\n# Theirs\n")
+    manifest["base_model"]["name"] = str(tmp_path)
+    head = front(model_card(manifest))
+    assert head["license"] == "other" and head["license_name"] == "the: odd\\n one" and head["language"] == ["de", "no"]
+    assert "base_model" not in head and "theirs" not in head["tags"]  # a folder of this machine means nothing elsewhere
+    assert "states the licence the: odd" in model_card(manifest)
+
+
+@pytest.mark.parametrize("card", [None, "no head at all", "---\n: : [\n---\n", "---\n- a list\n---\n"])
+def test_without_a_readable_card_no_licence_is_claimed(
+    manifest: dict[str, Any], tmp_path: Path, card: str | None
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    manifest["base_model"]["name"] = str(tmp_path)
+    text = model_card(manifest)
+    assert "license" not in front(text) and "whose card states none or was not at hand" in text
+
+
+def test_the_packaged_model_is_named_as_the_hub_does(manifest: dict[str, Any]) -> None:
+    head = front(model_card(manifest))
+    assert head["base_model"] == "sentence-transformers/all-MiniLM-L6-v2" and head["license"] == "apache-2.0"
+    assert head["library_name"] == "sentence-transformers" and "vocabulary-extension" in head["tags"]
+
+
+def test_words_that_are_markdown_show_as_what_they_are(manifest: dict[str, Any]) -> None:
+    manifest["tokens"][0] |= {"token": 'a|b`*_[x](y)"', "definition": "<img src=x>\nnext\n# line"}
+    card = model_card(manifest)
+    line = next(line for line in card.splitlines() if line.startswith("| a"))
+    assert line == r'| a\|b\`\*\_\[x\](y)" | 0 | a b | 1 | \<img src=x\> next # line |'
+    assert r'model.encode("a|b`*_[x](y)\"")' in card
+
+
+def test_figures_and_a_table_that_ends(manifest: dict[str, Any]) -> None:
+    for token, confidence in zip(manifest["tokens"], (0.25, 0.5, 1.0), strict=True):
+        token["confidence"] = confidence
+    manifest["tokens"] += [{**manifest["tokens"][0], "token": f"word{i}"} for i in range(SHOWN)]
+    reliability = [{"confidence": 0.4, "landed": 0.5, "words": 10}, {"confidence": 0.9, "landed": 1.0, "words": 30}]
+    prior = {"fits": {}, "settings": {"steps": 0}, "confidence_within": 10, "reliability": reliability}
+    card = model_card({**manifest, "prior": prior})
+    assert "| expected within rank 10 of their true place, by calibrated confidence | 52 of 203 |" in card
+    assert "came back | 88 % of 40 |" in card and "| frozen tensors that changed | 0 of 3 |" in card
+    assert "| brie | 0 | a b | 1 | 25 % |  |" in card
+    assert f"word{SHOWN - 4} |" in card and f"word{SHOWN - 3} |" not in card and "And 3 more" in card
+    assert "\n\n\n\n" not in card

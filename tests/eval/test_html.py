@@ -3,15 +3,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contrastok.eval.data import ReportData
-from contrastok.eval.html import count, figure, render, share, signed
+from contrastok.eval.html import HERE, count, figure, render, share
 from contrastok.eval.relearned import relearned
 
 from .conftest import UNPLACED
@@ -49,6 +47,17 @@ def own(data: ReportData) -> str:
     return re.sub(r"<script nonce=\"\w+\">(?!\s*\"use strict\").*?</script>", "", render(data), flags=re.DOTALL)
 
 
+def rows_of(page: Page) -> list[dict[str, Any]]:
+    """What the page's script makes the table from."""
+    [block] = [text for attributes, text in page.scripts if attributes.get("id") == "rows"]
+    rows: list[dict[str, Any]] = json.loads(block)
+    return rows
+
+
+def columns_of(page: Page) -> list[str | None]:
+    return [a["data-column"] for t, a in page.elements if t == "th" and "data-column" in a]
+
+
 def test_nothing_is_loaded_from_elsewhere(page: Page, own: str) -> None:
     for tag, attributes in page.elements:
         assert "src" not in attributes, tag
@@ -65,37 +74,45 @@ def test_the_policy_forbids_the_network_and_scripts_without_the_nonce(page: Page
 
 
 def test_hostile_terms_are_text_everywhere(page: Page, data: ReportData) -> None:
-    # 4 charts, the bundle and the page's own script; a term that became markup would add a script or an image
-    assert len(page.scripts) == 6
+    # the rows, 4 charts, the bundle and the page's own script; a term that became markup would add a script or an image
+    assert len(page.scripts) == 7
     assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
     assert not [t for t, _ in page.elements if t == "img"]
     told = "".join(page.text)
     hostile, hostile_word = data.skipped[0].values()
     assert hostile in told and hostile_word in told
     blocks = [json.loads(text) for a, text in page.scripts if a.get("type") == "application/json"]
-    assert hostile in json.dumps(blocks) and len(blocks) == 4
+    assert hostile in json.dumps(blocks[1:]) and len(blocks) == 5
 
 
-def test_every_token_has_a_row_that_search_and_sorting_can_use(page: Page, data: ReportData) -> None:
-    bodies = [a for t, a in page.elements if t == "tbody" and "data-token" in a]
-    assert [b["data-token"] for b in bodies] == [t.token for t in data.per_token]
-    assert [b["data-verdict"] for b in bodies] == [t.verdict for t in data.per_token]
-    cells = [a["data-key"] for t, a in page.elements if "data-key" in a]
-    assert len(cells) == 10 * len(bodies)
-    assert [a for t, a in page.elements if a.get("type") == "search"]
-    assert len([a for t, a in page.elements if t == "th" and (a.get("class") or "").startswith("c-")]) == 10
+def test_the_scripts_make_no_markup_of_text() -> None:
+    for file in ("page.js", "report.js"):
+        source = (HERE / file).read_text(encoding="utf-8")
+        assert "textContent" in source or "el(" in source
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b", source), file
+
+
+def test_every_token_is_in_the_tables_data(page: Page, data: ReportData) -> None:
+    rows = rows_of(page)
+    assert [(r["token"], r["kind"]) for r in rows] == [(t.token, t.verdict) for t in data.per_token]
+    first, told = data.per_token[0], rows[0]
+    assert told["spaces"][0][0] == "encoded"
+    assert told["spaces"][0][2] == [["cheese", 0.61], [first.neighbors[0].after[1].word, 0.5]]
+    assert told["relations"][0] == ["grilling cheese", "synonym", True, [50, 10, 30, 8], None]
+    assert told["basis"] == ["'cheese'", True, [50, 10, 30, 8]]
+    assert told["examples"] == list(first.evidence.examples) and told["sentences"] == 3 and told["confidence"] == 0.4
+    assert columns_of(page) == [
+        "token", "verdict", "pieces", "before", "after", "rank", "sure", "sentences", "norm", "move",
+    ]  # fmt: skip
     # the far one; the one with nothing to lean on; those that are unsure, least sure first
-    assert [a["href"] for t, a in page.elements if t == "a"] == ["#t0", "#t2", "#t2", "#t0"]
+    assert [a["href"] for t, a in page.elements if t == "a" and re.match(r"#t\d", a["href"])] == [
+        "#t0", "#t2", "#t2", "#t0",
+    ]  # fmt: skip
 
 
-def test_confidence_is_a_column_that_sorts_by_number(page: Page, data: ReportData) -> None:
-    sure = [a for t, a in page.elements if t == "td" and (a.get("class") or "").startswith("c-sure")]
-    assert [float(a["data-key"] or "") for a in sure] == [t.confidence for t in data.per_token]
-    assert all("data-number" in a for a in sure)
-    told = " ".join("".join(page.text).split())
-    assert told.count("nothing to lean on") == 1
-    assert "Sure to 20%. The first row was predicted from the spelling alone" in told
-    assert "Sure to 90%. The first row was predicted from the spelling, the definition and the sentences." in told
+def test_a_link_inside_the_page_has_a_target(page: Page) -> None:
+    ids = {a["id"] for _, a in page.elements if "id" in a}
+    assert {(a["href"] or "")[1:] for t, a in page.elements if t == "a" and not re.match(r"#t\d", a["href"])} <= ids
 
 
 def test_known_words_show_what_confidence_stands_on(data: ReportData) -> None:
@@ -134,9 +151,9 @@ def test_where_no_word_stage_was_chosen_the_prediction_is_marked(data: ReportDat
 
 def test_rows_of_other_initialisers_have_neither_column_nor_section(unpredicted: ReportData) -> None:
     page = Page(render(unpredicted))
-    assert len([a for t, a in page.elements if "data-key" in a]) == 9 * len(unpredicted.per_token)
-    assert not [a for _, a in page.elements if "c-sure" in (a.get("class") or "") or a.get("id") == "relearned"]
-    assert len(page.scripts) == 5
+    assert len(columns_of(page)) == 9 and "sure" not in columns_of(page)
+    assert not [a for _, a in page.elements if a.get("id") == "relearned"]
+    assert len(page.scripts) == 6
 
 
 def test_the_page_says_what_the_data_says(data: ReportData) -> None:
@@ -161,35 +178,28 @@ def test_numbers() -> None:
     assert [figure(v) for v in (None, 0.0, 0.0001, 0.1234)] == ["–", "0.000", "<0.001", "0.123"]
     assert [count(v) for v in (None, 3, 1234.0, 11.5)] == ["–", "3", "1,234", "11.5"]
     assert [share(v) for v in (None, 0.0, 0.874)] == ["–", "0%", "87%"]
-    assert [signed(v) for v in (-0.01, 1.26, -2.0)] == ["+0.0", "+1.3", "-2.0"]
 
 
-def test_a_browser_draws_it_without_an_error(data: ReportData, tmp_path: Path) -> None:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium")
-    (tmp_path / "report.html").write_text(render(data), encoding="utf-8")
-    done = subprocess.run(
-        [
-            browser,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--enable-logging=stderr",
-            "--virtual-time-budget=5000",
-            "--dump-dom",
-            (tmp_path / "report.html").as_uri() + "#t0",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert "CONSOLE" not in done.stderr, done.stderr
-    assert len(re.findall(r'<svg[^>]* class="marks"', done.stdout)) == 4
-    assert 'aria-expanded="true"' in done.stdout
+def _luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.1, definition of that name)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(theme: str) -> None:
+    """WCAG 2.1, 1.4.3: 4.5 to 1."""
+    palettes = re.findall(r":root \{(.*?)\}", (HERE / "page.css").read_text(encoding="utf-8"), flags=re.DOTALL)
+    palette = dict(re.findall(r"--([\w-]+): (#\w{6});", palettes[theme == "dark"]))
+    for text in ("text", "muted", "accent", "near", "unclear", "far"):
+        for ground in ("page", "card"):
+            light, dark = sorted((_luminance(palette[text]), _luminance(palette[ground])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
+    for ground in ("bar", "bar-new"):
+        assert (
+            palette[ground]
+            and (max(_luminance(palette[c]) for c in ("text", ground)) + 0.05)
+            / (min(_luminance(palette[c]) for c in ("text", ground)) + 0.05)
+            >= 4.5
+        )

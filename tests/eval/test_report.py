@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -10,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from contrastok.config import ReportConfig
+from contrastok.cli import main, parse
 from contrastok.errors import InputError, OutputError
 from contrastok.eval.report import report
+from contrastok.report_config import ReportConfig
 
 from .conftest import PRIOR
 
@@ -43,16 +46,23 @@ def test_a_copied_row_lands_on_its_original(family: str, make_checkpoint: Callab
         assert own_name["glossary"] is None
 
 
-def test_the_summary_the_page_and_the_json_agree(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_summary_the_page_the_json_and_the_csv_agree(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, file = tmp_path / "new" / "report.html", tmp_path / "report.json"
-    summary = report(ReportConfig(model=checkpoint, out=out, json=file, quiet=True))
+    summary = report(ReportConfig(models=(checkpoint,), out=out, json=file, csv=Path("-"), quiet=True))
     assert json.loads(file.read_text()) == summary
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [line["token"] for line in lines] == [token["token"] for token in summary["per_token"]]
+    own = next(line for line in lines if line["token"] == "halloumi")
+    assert own["neighbors_after"].startswith("cheese, ") and own["verdict"] == _by_token(summary)["halloumi"]["verdict"]
+    assert own["rank_trained"] == str(_by_token(summary)["halloumi"]["basis"]["ranks"]["trained"])
     page = out.read_text()
     assert summary["tokens"] == sum(summary["verdicts"].values()) == 3
     assert summary["relations"]["held_out"]["trained"]["count"] == 6
     assert set(summary["relations"]["held_out"]) >= {"initial", "trained", "split_word"}
     assert summary["index"].startswith("exact search over") and summary["index"] in page
-    assert "&lt;b&gt;zzq" in page and "<b>zzq" not in page
+    assert r"\u003cb\u003ezzq" in page and "<b>zzq" not in page
     assert list(out.parent.iterdir()) == [out]
 
 
@@ -137,3 +147,25 @@ def test_an_existing_page_stays_unless_told_otherwise(checkpoint: Path, tmp_path
 def test_a_folder_that_is_no_checkpoint_is_named(tiny_model: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint of contrastok"):
         report(ReportConfig(model=tiny_model, quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no checkpoint was named"),
+        (["a", "b", "c"], "3 checkpoints were named"),
+        (["a", "--json", "-", "--csv", "-"], "cannot both go to standard output"),
+        (["a", "--out", "x", "--csv", "x"], "must be different files"),
+        (["a", "b"], "no checkpoint of contrastok"),
+    ],
+)
+def test_what_cannot_be_is_told(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_folders_go_before_the_option_of_a_toml_file(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('[report]\nmodel = "of/toml"\n')
+    for arguments, expected in ([], ["of/toml"]), (["a"], ["a"]), (["a", "b"], ["a", "b"]):
+        config = parse(["report", *arguments, "--config", str(tmp_path / "run.toml")])
+        assert isinstance(config, ReportConfig) and list(map(str, config.checkpoints)) == expected

@@ -1,0 +1,143 @@
+"""The pages in a real Chromium: one start for each page, driven by a script that is put into it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from contrastok.eval.data import ReportData
+from contrastok.eval.html import render
+
+MANY = 10_000
+"""Tokens of the page."""
+
+TOOLS = """
+const result = {}, at = id => document.getElementById(id), rows = () => [...document.querySelectorAll("#table .row")];
+const tokens = () => rows().map(row => row.querySelector("button").textContent);
+const type = text => { at("search").value = text; at("search").dispatchEvent(new Event("input")); };
+const until = async done => { for (let i = 0; i < 200 && !done(); i++) await new Promise(go => setTimeout(go, 20)); };
+const hostile = () => document.querySelectorAll("img, iframe, script:not([nonce])").length;
+const nameless = () => [...document.querySelectorAll("a, button, input, [role=img], [role=region], nav, table")].filter(
+  found => !(found.getAttribute("aria-label") || found.textContent.trim() || found.closest("label"))).length;
+"""
+"""What the scripts of the tests share."""
+
+
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """A function (page, script, width) -> `result` as the script left it; any other word of the console fails."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium")
+
+    def run(page: str, script: str, width: int = 1200) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp("browser")
+        nonce = re.search(r"'nonce-(\w+)'", page)[1]
+        driven = f"(async () => {{ {TOOLS} {script}; console.log('RESULT' + JSON.stringify(result) + 'END'); }})();"
+        body, end, rest = page.rpartition("</body>")
+        (folder / "page.html").write_text(
+            f'{body}<script nonce="{nonce}">{driven}</script>{end}{rest}', encoding="utf-8"
+        )
+        done = subprocess.run(
+            [
+                browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+                "--disable-background-networking", "--disable-component-update", f"--user-data-dir={folder / 'profile'}",
+                "--enable-logging=stderr", "--virtual-time-budget=8000", f"--window-size={width},900",
+                f"--screenshot={folder / 'page.png'}", (folder / "page.html").as_uri(),
+            ],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        told = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+        assert len(told) == 1 and "RESULT" in told[0], "\n".join(told) or done.stderr
+        result: dict[str, Any] = json.loads(re.search(r"RESULT(.*)END", told[0])[1])
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def many(data: ReportData) -> ReportData:
+    """The made-up report with as many tokens as anybody would add."""
+    tokens = data.per_token + tuple(
+        dataclasses.replace(data.per_token[1 + i % 2], token=f"token{i:05d}") for i in range(MANY - 3)
+    )
+    verdicts = {"near": 5000, "unclear": 4999, "far": 1}
+    return dataclasses.replace(data, per_token=tokens, tokens=MANY, verdicts=verdicts)
+
+
+def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
+    browse: Callable[..., dict[str, Any]], many: ReportData
+) -> None:
+    result = browse(
+        render(many),
+        """
+        await until(() => document.querySelectorAll("svg.marks").length === 4);
+        result.charts = document.querySelectorAll("svg.marks").length;
+        result.elements = document.querySelectorAll("main *:not(svg *)").length;
+        result.first = [rows().length, at("shown").textContent, at("place").textContent, at("previous").disabled];
+        at("next").click();
+        result.second = [tokens()[0], at("place").textContent, at("previous").disabled];
+        type("TOKEN00042 grilling");
+        result.found = [tokens(), at("shown").textContent, at("pager").hidden];
+        type("no such word");
+        result.nothing = [rows().length, at("nothing").hidden];
+        type("");
+        const [far, unclear, near] = document.querySelectorAll("input[data-kind]");
+        near.click(); unclear.click();
+        result.far = tokens();
+        near.click(); unclear.click();
+        const head = name => document.querySelector(`th[data-column=${name}]`);
+        head("sure").firstElementChild.click();
+        result.unsure = [tokens()[0], head("sure").getAttribute("aria-sort")];
+        head("token").firstElementChild.click(); head("token").firstElementChild.click();
+        result.last = [tokens()[0], head("token").getAttribute("aria-sort"), head("sure").getAttribute("aria-sort")];
+        location.hash = "#t9999";
+        await until(() => document.activeElement.closest("[data-at='9999']"));
+        const opened = document.querySelector("[data-at='9999']");
+        result.opened = [opened.querySelector("button").getAttribute("aria-expanded"), opened.rows[1].hidden];
+        result.focus = document.activeElement.textContent;
+        location.hash = "#t0";
+        await until(() => document.activeElement.closest("[data-at='0']"));
+        result.detail = at("d0").textContent;
+        result.marked = [...at("d0").querySelectorAll(".related, .fresh")].map(found => found.firstChild.textContent);
+        rows().find(row => row.closest("[data-at='0']")).click();
+        result.closed = at("d0").hidden;
+        result.hostile = hostile(); result.nameless = nameless();
+        """,
+    )
+    hostile = many.per_token[0].token
+    assert result["charts"] == 4 and result["elements"] < 2500
+    assert result["first"] == [50, "10,000 shown", "Page 1 of 200", True]
+    assert result["second"] == ["token00047", "Page 2 of 200", False]
+    assert result["found"] == [["token00042"], "1 shown", True] and result["nothing"] == [0, False]
+    assert result["far"] == [hostile]
+    assert result["unsure"] == ["skyr", "ascending"] and result["last"] == ["token09996", "descending", None]
+    assert result["opened"] == ["true", False] and result["focus"] == "token09996"
+    assert f"A {hostile} sentence." in result["detail"] and "10 → 30 of 50" in result["detail"]
+    assert "predicted from the spelling and the definition." in result["detail"]
+    assert result["marked"].count(many.per_token[0].relations[1].name) == 3 and result["closed"]
+    assert result["hostile"] == 0 and result["nameless"] == 0
+
+
+def test_a_narrow_window_shows_everything_without_scrolling_sideways(
+    browse: Callable[..., dict[str, Any]], data: ReportData
+) -> None:
+    result = browse(
+        render(data),
+        """
+        await until(() => document.querySelectorAll("svg.marks").length === 4);
+        rows().forEach(row => row.click());
+        result.widths = [document.documentElement.scrollWidth, innerWidth];
+        result.opened = [...document.querySelectorAll(".detail")].filter(detail => !detail.hidden).length;
+        """,
+        width=500,
+    )
+    wide, window = result["widths"]
+    assert window <= 500 and wide <= window and result["opened"] == 3
