@@ -280,6 +280,7 @@ def _manifest(file: Path, about: Mapping[str, Any], facts: Mapping[str, Any], pl
             "pieces": [],
             "definition": "",
             "relations": [],
+            **({"special": True} if term in plan.special else {}),
             "evidence": {"sentences": 0, "pairs": {}, "negatives": 0, "examples": []},
         }
         for row, term in enumerate(plan.terms)

@@ -26,7 +26,8 @@ class NewToken:
         id: its token id.
         row: index of the trainable row; all forms of a term have the same.
         added: whether it is an AddedToken (else an entry of the tokenizer's own model).
-        rules: how another tool's AddedToken matches (`single_word`, `lstrip` ...); None for ours.
+        rules: how an AddedToken matches (`single_word`, `lstrip` ...) that another tool made, or that is special; None
+            for words of ours.
     """
 
     term: str
@@ -35,6 +36,15 @@ class NewToken:
     row: int
     added: bool
     rules: Mapping[str, bool] | None = None
+
+    @property
+    def special(self) -> bool:
+        """Whether it is a special token, which decoding may skip."""
+        return self.rules is not None and self.rules.get("special", False)
+
+
+SPECIAL: dict[str, bool] = {"single_word": False, "lstrip": False, "normalized": False, "special": True}
+"""How special tokens match: as they are written, anywhere. Chat templates put no space around them."""
 
 
 def tokenizer_family(backend: Tokenizer) -> str:
@@ -169,5 +179,23 @@ def backend_state(backend: Tokenizer) -> dict[str, Any]:
 def with_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
     """A copy of a Hugging Face tokenizer around another backend."""
     clone = copy.deepcopy(tokenizer)
-    clone._tokenizer = backend
+    put_backend(clone, backend)
     return clone
+
+
+def put_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> None:
+    """Put another backend into a Hugging Face tokenizer; everything that holds the tokenizer sees the change.
+
+    The backend alone knows which tokens decoding skips. That they are special Hugging Face keeps in a list of its own.
+    """
+    before, after = _special_tokens(tokenizer.backend_tokenizer), _special_tokens(backend)
+    tokenizer._tokenizer = backend
+    if before != after:
+        kept = [token for token in tokenizer.extra_special_tokens if token not in before or token in after]
+        tokenizer.extra_special_tokens = [*kept, *(token for token in after if token not in before)]
+
+
+def _special_tokens(backend: Tokenizer) -> list[str]:
+    """The special tokens of a tokenizer, by their ids."""
+    added = sorted(backend.get_added_tokens_decoder().items())
+    return [token.content for _, token in added if token.special]

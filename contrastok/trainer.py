@@ -57,7 +57,7 @@ from contrastok.token_modes import decoding_drops_spaces
 from contrastok.trainables import TRAINABLES
 from contrastok.trainables.shared import effective_rank
 from contrastok.trainables.whole import write_old_rows
-from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
+from contrastok.vocabulary import extend_tokenizer, plan_terms
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -135,7 +135,7 @@ def extend_and_check(
         ModelError: the gate failed.
     """
     tokenizer = model.tokenizer
-    plan = plan_vocabulary(tokenizer, [term.token for term in terms], config.token_mode)
+    plan = plan_terms(tokenizer, terms, config.token_mode)
     plan.require_terms(config.strict)
     extended = extend_tokenizer(tokenizer, plan)
     sample = list(dict.fromkeys([*pairs.anchor, *pairs.positive]))[:20_000]
