@@ -220,7 +220,7 @@ def _notes(loop: Loop) -> dict[str, Any]:
         "settings": {**dataclasses.asdict(loop.settings), "learning_rate": loop.rate},
     }
     if (lm := language_head(loop.model)) is not None:
-        notes["head"] = {"tied": lm.tied, "trained": OBJECTIVES[loop.config.objective].head}
+        notes["head"] = {"tied": lm.tied, "trained": OBJECTIVES[loop.config.objective].head, "loads_as": lm.auto}
     if loop.restarts is not None:
         notes["restarts"] = [dataclasses.asdict(run) for run in loop.restarts.done]
     if loop.student.head is not None:
