@@ -128,7 +128,7 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
         raise InputError(
             "these rows were trained together with old weights, which are not in the file",
             where=config.rows,
-            hint="use the whole checkpoint folder, or train again with --trainable rows and without --two-stage",
+            hint="use the whole checkpoint folder, or train again with --trainable rows, without --two-stage or --lora",
         )
     return rebuild(config, config.rows, load_with_head(config.model), rows, about, read_head_rows(config.rows))
 

@@ -51,17 +51,18 @@ class GateReport:
     def require(self, mode: str, strict: bool) -> None:
         """Stop when a check failed.
 
-        In vocab mode words that contain a term are expected to change: that was chosen, so only `strict` stops.
+        In other modes than added, words that contain a term are expected to change: that was chosen, so only `strict`
+        stops.
 
         Raises:
             ModelError: names every failed check.
         """
-        tolerated = "collateral" if mode == "vocab" and not strict else ""
+        tolerated = "collateral" if mode != "added" and not strict else ""
         failed = [c for c in self.checks if not c.passed and not (tolerated and c.name.startswith(tolerated))]
         if failed:
             raise ModelError(
                 "the tokenizer's gate failed: " + "; ".join(f"{c.name} ({c.detail})" for c in failed),
-                hint="leave the named terms out" + ("" if mode == "added" else ", or try --token-mode added"),
+                hint="leave the named terms out" + ("" if mode == "added" else ", or try another --token-mode"),
             )
 
     def as_json(self) -> dict[str, Any]:

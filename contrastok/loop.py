@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from sentence_transformers import SentenceTransformer
 
-    from contrastok.second_stage import BodyLora
+    from contrastok.body_lora import BodyLora
 
 EPSILON = 1e-12
 """Adam's epsilon. InfoNCE gradients on rows are 1e-7..1e-6 an element, and the usual 1e-8 would swamp them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,8 @@ class NewToken:
         id: its token id.
         row: index of the trainable row; all forms of a term have the same.
         added: whether it is an AddedToken (else an entry of the tokenizer's own model).
-        rules: how an AddedToken matches (`single_word`, `lstrip` ...) that another tool made, or that is special; None
-            for words of ours.
+        rules: how an AddedToken matches (`single_word`, `lstrip` ...) that another tool made, that is special, or that
+            has its space; None for other words of ours.
     """
 
     term: str
@@ -45,6 +45,15 @@ class NewToken:
 
 SPECIAL: dict[str, bool] = {"single_word": False, "lstrip": False, "normalized": False, "special": True}
 """How special tokens match: as they are written, anywhere. Chat templates put no space around them."""
+SPACED: Mapping[str, dict[str, bool]] = {
+    " ": {
+        "single_word": False,
+        "lstrip": False,
+        "normalized": True,
+    },  # a whole word would want no word before the space
+    "": {"single_word": True, "lstrip": False, "normalized": True},
+}
+"""How words match that hold the space before them, and how the same words do where none stands."""
 
 
 def tokenizer_family(backend: Tokenizer) -> str:
@@ -64,7 +73,7 @@ def apply_tokens(
     Args:
         backend: the tokenizer; it is not changed.
         family: its family.
-        mode: added or vocab.
+        mode: added, vocab or spaced.
         tokens: what to put in; their ids are not looked at.
 
     Returns:
@@ -145,6 +154,8 @@ VOCAB_FORMS: dict[str, Callable[[Any, Sequence[str]], list[str]]] = {
     "byte-bpe": _byte_bpe_forms,
 }
 """Families that have a vocab mode."""
+MODES: Mapping[str, Collection[str]] = {"vocab": VOCAB_FORMS, "spaced": ("byte-bpe",)}
+"""Families that have a mode, where not all of them do."""
 
 
 def _absorb_added_tokens(state: dict[str, Any]) -> dict[str, Any]:

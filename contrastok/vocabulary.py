@@ -7,6 +7,8 @@ tokenizer is decided by the mode:
 * added: an `AddedToken` that matches whole words only. Text without the term keeps its ids, always.
 * vocab: an entry of the tokenizer's own model. Portable to runtimes that ignore `single_word`, but words
   that merely contain the term may change; the gate counts them.
+* spaced: an `AddedToken` with the space before the word, and one without. What is decoded has its spaces, and any class
+  of tokenizer keeps it; words that begin with the term change, and the gate counts them.
 
 A special token (`<|tool|>`) is an AddedToken in both modes. It has one form and stands anywhere.
 
@@ -23,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from contrastok.errors import InputError, ModelError, raise_all
 from contrastok.token_modes import (
+    MODES,
+    SPACED,
     SPECIAL,
     VOCAB_FORMS,
     NewToken,
@@ -53,7 +57,7 @@ class VocabularyPlan:
 
     Attributes:
         family: wordpiece, unigram, byte-bpe, sentencepiece-bpe or wordlevel.
-        mode: added or vocab.
+        mode: added, vocab or spaced.
         tokens: every new entry, by row and then by id.
         skipped: the terms left out.
         edits: what else the extension changed in the tokenizer's JSON; undone by `base_tokenizer`.
@@ -146,7 +150,7 @@ def plan_vocabulary(
     Args:
         tokenizer: the base model's fast tokenizer; it is not changed.
         terms: in the order in which they get their rows.
-        mode: auto, added or vocab.
+        mode: auto, added, vocab or spaced.
         special: those of the terms that become special tokens.
 
     Raises:
@@ -155,8 +159,8 @@ def plan_vocabulary(
     backend = tokenizer.backend_tokenizer
     mode = "added" if mode == "auto" else mode
     family = tokenizer_family(backend)
-    if mode == "vocab" and family not in VOCAB_FORMS:
-        raise ModelError(f"--token-mode vocab does not exist for {family} tokenizers", hint="use --token-mode added")
+    if family not in MODES.get(mode, (family,)):
+        raise ModelError(f"--token-mode {mode} does not exist for {family} tokenizers", hint="use --token-mode added")
     wanted, skipped = _choose_terms(tokenizer, terms, special)
     plan = _plan(backend, family, mode, wanted, special)
     extended = extend_tokenizer(tokenizer, plan)
@@ -175,10 +179,15 @@ def _plan(
     """The plan that gives every term its forms; ids are read from the tokenizer that results."""
     tokens = []
     for row, (term, forms) in enumerate(wanted.items()):
-        entries = VOCAB_FORMS[family](backend, forms) if mode == "vocab" and term not in special else []
-        added = not entries  # a term of several words, say, can only be an AddedToken
-        rules = SPECIAL if term in special else None
-        tokens += [NewToken(term, form, -1, row, added, rules) for form in entries or forms]
+        if term in special:
+            tokens.append(NewToken(term, forms[0], -1, row, True, SPECIAL))
+        elif mode == "spaced":
+            spaced = ((mark + form, rules) for form in forms for mark, rules in SPACED.items())
+            tokens += [NewToken(term, form, -1, row, True, rules) for form, rules in spaced]
+        else:
+            entries = VOCAB_FORMS[family](backend, forms) if mode == "vocab" else []
+            added = not entries  # a term of several words, say, can only be an AddedToken
+            tokens += [NewToken(term, form, -1, row, added) for form in entries or forms]
     extended, edits = apply_tokens(backend, family, mode, tokens)
     vocab = extended.get_vocab(with_added_tokens=True)
     placed = [replace(token, id=vocab[token.form]) for token in tokens]

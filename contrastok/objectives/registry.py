@@ -71,6 +71,7 @@ class Objective:
         calibrated: whether known words can choose its settings.
         head: whether it needs a language-model head, of which new tokens are classes.
         cut: whether batches hold the anchors cut in two.
+        definitions: whether anchors are the terms beside their definitions and not the pairs'.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Objective:
     calibrated: bool = False
     head: bool = False
     cut: bool = False
+    definitions: bool = False
 
 
 OBJECTIVES: dict[str, Objective] = {}
@@ -104,12 +106,13 @@ def objective(
     calibrated: bool = False,
     head: bool = False,
     cut: bool = False,
+    definitions: bool = False,
 ) -> Callable[[L], L]:
     """Register a class as the objective `name`; the first line of its docstring describes it."""
 
     def register(build: L) -> L:
         summary = (build.__doc__ or "").strip().splitlines()[0]
-        needs = (own_keys, aligned, ranks, random_contexts, masked, calibrated, head, cut)
+        needs = (own_keys, aligned, ranks, random_contexts, masked, calibrated, head, cut, definitions)
         OBJECTIVES[name] = Objective(name, summary, source, build, *needs)
         return build
 
