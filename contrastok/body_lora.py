@@ -16,7 +16,7 @@ from torch import nn
 
 from contrastok.embedding import RowOverlay
 from contrastok.errors import ConfigError, ModelError
-from contrastok.models import transformer
+from contrastok.models import is_quantised, transformer
 from contrastok.shallow import layer_list
 
 if TYPE_CHECKING:
@@ -31,13 +31,19 @@ def linear_layers(model: SentenceTransformer) -> list[str]:
 
     Raises:
         ConfigError: PEFT is not installed.
-        ModelError: the layers were not found, or hold no `nn.Linear`.
+        ModelError: the layers were not found, hold no `nn.Linear`, or are quantised.
     """
     try:
         import peft  # noqa: F401
     except ImportError:
         raise ConfigError("LoRA on the body needs PEFT", hint="pip install 'contrastok[peers]'") from None
     body = transformer(model)
+    if is_quantised(body):
+        raise ModelError(
+            "is quantised, and LoRA cannot be merged into such weights",
+            where=type(body).__name__,
+            hint="leave out --lora and --two-stage, or name the model in full precision",
+        )
     holder, name = layer_list(body)
     inside = set(getattr(holder, name).modules())
     found = [path for path, module in body.named_modules() if module in inside and isinstance(module, nn.Linear)]

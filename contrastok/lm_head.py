@@ -18,7 +18,15 @@ from torch import nn
 
 from contrastok.errors import ModelError
 from contrastok.kernels.linear_cross_entropy import frozen_linear_cross_entropy, shaped
-from contrastok.models import input_embedding, language_head, load_model, load_with, transformer, transformer_folder
+from contrastok.models import (
+    input_embedding,
+    is_quantised,
+    language_head,
+    load_model,
+    load_with,
+    transformer,
+    transformer_folder,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -57,6 +65,8 @@ class LanguageHead(nn.Module):
         stack = self._join(full, body)
         if not isinstance(linear, nn.Linear):
             raise _refused(type(full).__name__, f"its output layer is {type(linear).__name__}, not nn.Linear")
+        if not linear.weight.is_floating_point():
+            raise _refused(type(full).__name__, "its output layer is quantised")
         self.tied = linear.weight is table
         if self.tied:
             linear.weight = body.get_input_embeddings().weight
@@ -64,13 +74,13 @@ class LanguageHead(nn.Module):
         self._full = [full.eval().requires_grad_(False)]  # in a list: its body is a part of the model already
         self.scale, self.cap = logit_form(full, linear, stack, self.reads)
 
-    def _join(self, full: Any, body: Any) -> nn.Module:
+    def _join(self, full: Any, body: Any) -> Any:
         """Put the body into the whole model, and return what makes the states that the head reads."""
         prefix = full.base_model_prefix
         if type(getattr(full, prefix, None)) is not type(body):
             raise _refused(type(full).__name__, f"its body is no {type(body).__name__}")
         setattr(full, prefix, body)
-        return body  # type: ignore[no-any-return]
+        return body
 
     def loss(
         self, states: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor, absent: torch.Tensor | None
@@ -107,6 +117,7 @@ class LanguageHead(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write body and head as one stock model over the body that lies in a folder."""
+        _save_as_it_lies(self._full[0])
         self._full[0].save_pretrained(str(folder))
 
 
@@ -125,11 +136,11 @@ class Seq2SeqHead(LanguageHead):
     objective = "prefix_lm"
     reads = ("input_ids", "decoder_input_ids")
 
-    def _join(self, full: Any, body: Any) -> nn.Module:
+    def _join(self, full: Any, body: Any) -> Any:
         full.encoder = body.encoder
         full.set_input_embeddings(body.get_input_embeddings())
         self._body = [body]
-        self.decoder: nn.Module = full.decoder
+        self.decoder = full.decoder
         self.start = getattr(full.config, "decoder_start_token_id", None)
         return self.decoder
 
@@ -226,9 +237,19 @@ def _refused(name: str, why: str) -> ModelError:
 
 def save_with_head(model: SentenceTransformer, folder: Path) -> None:
     """Write a model as stock libraries do, and with it the head that it was loaded with."""
+    _save_as_it_lies(transformer(model))
     model.save_pretrained(str(folder), create_model_card=False)
     if (head := language_head(model)) is not None:
         head.save(folder)
+
+
+def _save_as_it_lies(part: Any) -> None:
+    """Let a quantised model save the tensors that it has in memory, which are those of its file.
+
+    transformers 5 notes how it put them together when it loaded them, and cannot undo that for bitsandbytes.
+    """
+    if is_quantised(part):
+        part._weight_conversions = []
 
 
 def load_with_head(name: str, device: str = "cpu") -> SentenceTransformer:
