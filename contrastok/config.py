@@ -150,7 +150,7 @@ class TrainConfig(VocabularyOptions, Common):
     distill_layer: int = -1
     """Layer whose states --objective token_distill compares: -1 the last one, 0 the embeddings."""
     rank: int = 8
-    """Directions of --trainable row_lora and full_lora and of --two-stage, units of adapter."""
+    """Directions of --trainable row_lora and full_lora, of --lora and of --two-stage, units of adapter."""
     mix: Literal["softmax", "free"] = "softmax"
     """Coefficients of --trainable mixing: shares of a convex mixture, or any."""
     mix_rows: int = 32
@@ -161,6 +161,8 @@ class TrainConfig(VocabularyOptions, Common):
     """Steps after which rows and optimiser start again; the run nearest to the frozen model is kept. 0: never."""
     two_stage: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Then train LoRA of --rank on the body, and the rows with it, for half as many epochs: old texts move."""
+    lora: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train LoRA of --rank on the body together with the rows, from the first step on: old texts move."""
     epochs: int = 3
     """Passes over the pairs."""
     batch_size: int = 32
@@ -261,22 +263,27 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--trainable {self.trainable} trains a copy of the table, which the head does not see")
         if self.optimizer != "adam" and self.trainable != "rows":
             found.append(f"--optimizer {self.optimizer} moves rows: leave out --trainable {self.trainable}")
-        if self.two_stage:
-            found += [
-                f"--two-stage {why}"
-                for wrong, why in (
-                    (self.precision != "fp32", "needs --precision fp32: it trains the body"),
-                    (self.layers, "trains the whole body: leave out --layers"),
-                    (self.compile, "changes the layers that --compile has compiled: leave one of them out"),
-                )
-                if wrong
-            ]
+        for name in ("two_stage", "lora"):
+            if getattr(self, name):
+                found += [f"--{flag(name)} {why}" for wrong, why in self._body_problems() if wrong]
+        if self.lora and self.two_stage:
+            found.append("--lora trains the body from the first step on, --two-stage later: leave one of them out")
+        if self.lora and self.reset_every:
+            found.append("--lora moves the body, and --reset-every starts rows alone again: leave one of them out")
         for name, low in (("rank", 1), ("mix_rows", 2), ("layers", 0), ("reset_every", 0)):
             if getattr(self, name) < low:
                 found.append(f"--{flag(name)} must be at least {low}, not {getattr(self, name)}")
         if not 0 < self.hard_negative_weight < math.inf:
             found.append(f"--hard-negative-weight must be above 0 and finite, not {self.hard_negative_weight}")
         return found
+
+    def _body_problems(self) -> tuple[tuple[bool, str], ...]:
+        """What does not go with LoRA on the body: whether it was asked for, and why."""
+        return (
+            (self.precision != "fp32", "needs --precision fp32: it trains the body"),
+            (self.layers > 0, "trains the whole body: leave out --layers"),
+            (self.compile, "changes the layers that --compile has compiled: leave one of them out"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,8 @@ class RowOverlay(nn.Module):
         row_of: for each id its row, so that several forms of a term share one.
 
     Raises:
-        ModelError: the base module does something to its rows that is neither nothing nor a fixed scale.
+        ModelError: the base module does something to its rows that is neither nothing nor a fixed scale, or has them
+            in whole numbers.
     """
 
     slots: torch.Tensor
@@ -121,6 +122,12 @@ def output_scale(base: nn.Module) -> float:
         ModelError: its output is not a fixed multiple of the row.
     """
     table: torch.Tensor = base.weight  # type: ignore[assignment]
+    if not table.is_floating_point():
+        raise ModelError(
+            "its embedding table is quantised",
+            where=type(base).__name__,
+            hint="quantise the body alone: new rows are laid over the table, and merged into it",
+        )
     norms = table[: min(1000, table.shape[0])].float().norm(dim=-1)
     probe = int(norms.argmax())
     row = table[probe].float()

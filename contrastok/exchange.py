@@ -58,7 +58,7 @@ def export_adapter(config: ExportConfig) -> dict[str, Any]:
         raise InputError(
             "old weights were trained with its rows, and an adapter of rows would leave them behind",
             where=config.model,
-            hint="use the checkpoint itself, or train again with --trainable rows and without --two-stage",
+            hint="use the checkpoint itself, or train again with --trainable rows and without --two-stage or --lora",
         )
     ids = sorted(plan_of(about).ids)
     model, tokenizer = load_architecture(str(config.model)), load_tokenizer(str(config.model))

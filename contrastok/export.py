@@ -165,7 +165,7 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
         raise InputError(
             "these rows were trained together with old weights, which are not in the file",
             where=config.rows,
-            hint="use the whole checkpoint folder, or train again with --trainable rows and without --two-stage",
+            hint="use the whole checkpoint folder, or train again with --trainable rows, without --two-stage or --lora",
         )
     return rebuild(config, config.rows, load_with_head(config.model), rows, about, read_head_rows(config.rows))
 
@@ -314,6 +314,7 @@ def _manifest(file: Path, about: Mapping[str, Any], facts: Mapping[str, Any], pl
             "pieces": [],
             "definition": "",
             "relations": [],
+            **({"special": True} if term in plan.special else {}),
             "evidence": {"sentences": 0, "pairs": {}, "negatives": 0, "examples": []},
         }
         for row, term in enumerate(plan.terms)

@@ -96,6 +96,27 @@ class Masked:
         return Masked(*(getattr(self, f.name).pin_memory() for f in fields(self)))
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The anchors of a batch, each cut in two.
+
+    Attributes:
+        read: what an encoder reads, `[A, T]`.
+        said: what a decoder goes on to say, behind the token that it starts from, `[A, S]`.
+    """
+
+    read: Inputs
+    said: Inputs
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> Cut:
+        """The same on a device."""
+        return Cut(*(part.to(device, non_blocking=non_blocking) for part in (self.read, self.said)))
+
+    def pin_memory(self) -> Cut:
+        """The same in pinned memory."""
+        return Cut(self.read.pin_memory(), self.said.pin_memory())
+
+
 def _no_places() -> torch.Tensor:
     return torch.zeros(0, dtype=torch.long)
 
@@ -118,6 +139,7 @@ class Batch:
         aligned: the anchors' original tokens, where the objective asks for them.
         draw: seed of what is drawn for this batch, int64 scalar.
         masked: the anchors with some tokens hidden, where the objective asks for them.
+        cut: the anchors cut in two, where the objective asks for that.
     """
 
     anchors: Inputs
@@ -134,6 +156,7 @@ class Batch:
     aligned: Aligned | None = None
     draw: torch.Tensor = field(default_factory=lambda: torch.tensor(0))
     masked: Masked | None = None
+    cut: Cut | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device; copies from pinned memory do not wait."""
@@ -158,6 +181,7 @@ class Feed(Dataset[list[Batch]]):
         slots: for each id its trainable row or -1, int `[V]`.
         config: the options.
         words: for each row the finished ids of its isolated token; empty without a predictor.
+        start: the token from which the model's decoder starts, if it has one of its own.
     """
 
     def __init__(
@@ -167,7 +191,9 @@ class Feed(Dataset[list[Batch]]):
         slots: torch.Tensor,
         config: TrainConfig,
         words: Sequence[Sequence[int]] = (),
+        start: int | None = None,
     ) -> None:
+        self.start = start
         self.data, self.tokenizer, self.config, self.words = data, tokenizer, config, words
         self.slots = slots.cpu()
         self.rows = int(self.slots.max()) + 1
@@ -225,7 +251,18 @@ class Feed(Dataset[list[Batch]]):
             aligned=self._aligned(anchors) if self.objective.aligned else None,
             draw=torch.tensor(int(np.random.default_rng([self.config.seed, *seed]).integers(2**62))),
             masked=self._masked(anchors, rows, self.masker, seed) if self.masker else None,
+            cut=self._cut(anchors, self.start, seed) if self.objective.cut and self.start is not None else None,
         )
+
+    def _cut(self, anchors: list[Anchor], start: int, seed: tuple[int, int]) -> Cut:
+        """Each anchor at a place that is drawn; both parts end as a text does, and something is read of each."""
+        end, read, said = self.tokenizer.eos_token_id, [], []
+        for i, anchor in enumerate(anchors):
+            last = len(anchor.ids) - (anchor.ids[-1] == end)
+            at = int(np.random.default_rng([self.config.seed, *seed, i]).integers(1, max(last, 2)))
+            read.append([*anchor.ids[:at], *anchor.ids[last:]])
+            said.append([start, *anchor.ids[at:]])
+        return Cut(self.inputs(read), self.inputs(said))
 
     def _masked(self, anchors: list[Anchor], rows: list[int], masker: Masker, seed: tuple[int, int]) -> Masked:
         width, left = max(len(anchor.ids) for anchor in anchors), self.tokenizer.padding_side == "left"

@@ -51,9 +51,10 @@ class GateReport:
     def failed(self, mode: str, strict: bool) -> list[Check]:
         """The checks that stand in the way.
 
-        In vocab mode words that contain a term are expected to change: that was chosen, so only `strict` stops.
+        In other modes than added, words that contain a term are expected to change: that was chosen, so only `strict`
+        stops.
         """
-        tolerated = "collateral" if mode == "vocab" and not strict else ""
+        tolerated = "collateral" if mode != "added" and not strict else ""
         return [c for c in self.checks if not c.passed and not (tolerated and c.name.startswith(tolerated))]
 
     def require(self, mode: str, strict: bool) -> None:
@@ -65,7 +66,7 @@ class GateReport:
         if failed := self.failed(mode, strict):
             raise ModelError(
                 "the tokenizer's gate failed: " + "; ".join(f"{c.name} ({c.detail})" for c in failed),
-                hint="leave the named terms out" + ("" if mode == "added" else ", or try --token-mode added"),
+                hint="leave the named terms out" + ("" if mode == "added" else ", or try another --token-mode"),
             )
 
     def as_json(self) -> dict[str, Any]:
@@ -118,13 +119,14 @@ def control_sentences(tokenizer: PreTrainedTokenizerFast, words_each: int = 10) 
 
 def _around(plan: VocabularyPlan) -> list[str]:
     """Words that contain a term without being it; they must stay what they were."""
-    words = [term for term in plan.terms if re.search(r"\w", term)]  # symbols (emoji) stand anywhere
+    anywhere = plan.special
+    words = [term for term in plan.terms if term not in anywhere and re.search(r"\w", term)]  # nor do emoji care
     return [f"the {word} of it" for term in words for word in (f"x{term}x", f"{term}s", f"{term}_1", f"un{term}")]
 
 
-def _stands_in(form: str, text: str) -> bool:
-    """Whether a form stands in a text: as a whole word, or anywhere when it has no letter."""
-    if not re.search(r"\w", form):
+def _stands_in(form: str, text: str, special: bool) -> bool:
+    """Whether a form stands in a text: as a whole word, or anywhere when it is special or has no letter."""
+    if special or not re.search(r"\w", form):
         return form in text
     return re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text) is not None
 
@@ -145,15 +147,15 @@ def _collateral(
     texts: Sequence[str],
 ) -> Check:
     """Texts that change although no new term stands in them as a whole word."""
-    forms = {token.id: normalise(base.backend_tokenizer, token.term) for token in plan.tokens}
+    forms = {token.id: (normalise(base.backend_tokenizer, token.term).lower(), token.special) for token in plan.tokens}
     changed, hurt = 0, []
     for text, before, after in zip(texts, encode_plain(base, texts), encode_plain(extended, texts), strict=True):
         if before == after:
             continue
         changed += 1
         plain = normalise(base.backend_tokenizer, text).lower()
-        held = {forms[i].lower() for i in after if i in forms}
-        if not any(_stands_in(form, plain) for form in held):
+        held = {forms[i] for i in after if i in forms}
+        if not any(_stands_in(form, plain, special) for form, special in held):
             hurt.append(text)
     detail = f"{len(texts)} sentences, {changed} hold a new token, {len(hurt)} others changed"
     return Check(f"collateral: {name}", not hurt, detail + _named(hurt))

@@ -21,6 +21,7 @@ from contrastok.export import init_context
 from contrastok.initializers import initial_rows
 from contrastok.lm_head import with_rows
 from contrastok.models import input_embedding, require_fast, transformer
+from contrastok.token_modes import put_backend
 from contrastok.vocabulary import VocabularyPlan, extend_tokenizer, plan_vocabulary
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Attached:
         """Make model and tokenizer what they were; the rows stay here."""
         overlays.detach(self.model)
         self.hook.remove()
-        self.tokenizer._tokenizer = self.before
+        put_backend(self.tokenizer, self.before)
         for parameter in self.trainable:
             parameter.requires_grad_(True)
 
@@ -114,6 +115,7 @@ def attach(
     tokens: Sequence[str],
     tokenizer: PreTrainedTokenizerFast | None = None,
     rows: torch.Tensor | None = None,
+    special: Sequence[str] = (),
 ) -> Attached:
     """Give a model new tokens of which only the rows are trained; all else is frozen, but for adapters of PEFT.
 
@@ -126,6 +128,8 @@ def attach(
         tokens: words, in the order of their rows.
         tokenizer: of the model; a SentenceTransformer has its own.
         rows: where they start, `[n, d]`; means of the pieces' rows by default.
+        special: those of `tokens` that are special tokens (`<|tool|>`): found anywhere, and skipped where decoding is
+            to skip such.
 
     Returns:
         a handle. `handle.rows` is the parameter that is trained.
@@ -141,7 +145,7 @@ def attach(
     tokenizer = require_fast(tokenizer, type(body).__name__)
     if isinstance(input_embedding(body), RowOverlay):
         raise ModelError("has new rows already", where=type(body).__name__, hint="merge() or detach() them first")
-    plan = plan_vocabulary(tokenizer, tokens)
+    plan = plan_vocabulary(tokenizer, tokens, special=frozenset(special))
     plan.require_terms(strict=False)
     for item in plan.skipped:
         warnings.warn(f"{item.term!r} {item.reason}: it gets no row", stacklevel=2)
@@ -160,7 +164,8 @@ def attach(
         parameter.requires_grad_(True)
     overlay.register_load_state_dict_pre_hook(take_apart)  # type: ignore[no-untyped-call]
     hook = body.register_load_state_dict_pre_hook(keep_head)
-    before, tokenizer._tokenizer = tokenizer.backend_tokenizer, extend_tokenizer(tokenizer, plan).backend_tokenizer
+    before = tokenizer.backend_tokenizer
+    put_backend(tokenizer, extend_tokenizer(tokenizer, plan).backend_tokenizer)
     return Attached(model, tokenizer, plan, overlay, classes, before, trainable, hook)
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastok.errors import ModelError
-from contrastok.token_modes import VOCAB_FORMS, backend_state, tokenizer_family, with_backend
+from contrastok.token_modes import VOCAB_FORMS, backend_state, put_backend, tokenizer_family, with_backend
 from contrastok.vocabulary import Skipped, normalise, pieces_of
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def hide_in_model(model: SentenceTransformer, words: Sequence[str]) -> tuple[Hid
         head = language_head(model)
         for rows in (table, *(() if head is None or head.tied else head.linear.parameters())):
             rows[hidden.ids] = rows[others].float().mean(0).to(rows)
-    model.tokenizer._tokenizer = tokenizer.backend_tokenizer  # every part of the model that holds it sees the change
+    put_backend(model.tokenizer, tokenizer.backend_tokenizer)
     return hidden, gold
 
 

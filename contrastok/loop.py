@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from sentence_transformers import SentenceTransformer
 
-    from contrastok.second_stage import BodyLora
+    from contrastok.body_lora import BodyLora
 
 EPSILON = 1e-12
 """Adam's epsilon. InfoNCE gradients on rows are 1e-7..1e-6 an element, and the usual 1e-8 would swamp them."""
@@ -146,7 +146,8 @@ class Loop:
         self.initial = overlay.rows.detach()[: len(data.updates)].clone()
         self.settings = settle(guide.pairs if guide is not None else UNGUIDED, config, spread(overlay.weight))
         self.guide = guide if self.settings.word_weight else None
-        self.feed = Feed(data, tokenizer, overlay.slots, config, self.guide.inputs if self.guide else ())
+        words, start = self.guide.inputs if self.guide else (), getattr(language_head(model), "start", None)
+        self.feed = Feed(data, tokenizer, overlay.slots, config, words, start)
         self.watch = Stopwatch(config.profile, self.device)
         self.student = Student(model, overlay, data.keys.to(self.device), self.watch, head, adapters)
         self.objective = OBJECTIVES[config.objective].build(self.student, config, self.settings)

@@ -327,6 +327,11 @@ def transformer(model: Any) -> Any:
     return inner
 
 
+def is_quantised(part: Any) -> bool:
+    """Whether a Hugging Face model holds weights in 4 or 8 bits, put there by a quantiser of transformers."""
+    return getattr(part, "hf_quantizer", None) is not None
+
+
 def language_head(model: Any) -> Any:
     """The head of a causal language model that was loaded with a SentenceTransformer (see `lm_head`), or None."""
     return None if hasattr(model, "get_input_embeddings") else getattr(model[0], "language_head", None)

@@ -10,7 +10,7 @@ import tyro
 
 from contrastok.errors import ConfigError, raise_all
 
-TokenMode = Literal["auto", "added", "vocab"]
+TokenMode = Literal["auto", "added", "vocab", "spaced"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,8 @@ class VocabularyOptions:
 
     token_mode: TokenMode = "auto"
     """added: AddedToken entries, which change no text without the term (what auto takes, for every family).
-    vocab: entries of the tokenizer's own model, for runtimes that ignore AddedToken's rules."""
+    vocab: entries of the tokenizer's own model, for runtimes that ignore AddedToken's rules. spaced (byte-level BPE):
+    AddedToken entries with the space before them and without, which decoding writes as they were read."""
     strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Refuse to go on when a term cannot be added, instead of naming it and leaving it out."""
 

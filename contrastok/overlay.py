@@ -10,6 +10,7 @@ from contrastok.embedding import RowOverlay
 from contrastok.errors import ModelError
 from contrastok.lm_head import with_rows
 from contrastok.models import input_embedding, language_head, transformer
+from contrastok.token_modes import put_backend
 from contrastok.vocabulary import VocabularyPlan
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def merge(
 ) -> None:
     """Write rows into the model's own embedding table (see `merge_rows`) and give it the extended tokenizer."""
     merge_rows(model, plan, rows, head_rows)
-    model.tokenizer._tokenizer = tokenizer.backend_tokenizer  # every part of the model that holds it sees the change
+    put_backend(model.tokenizer, tokenizer.backend_tokenizer)
 
 
 @torch.no_grad()

@@ -107,6 +107,7 @@ def build_manifest(
                 "pieces": base.convert_ids_to_tokens(pieces(base, name)),
                 "definition": entry.get("definition") or term.definition,
                 "relations": entry.get("relations") or _relations(term),
+                **({"special": True} if name in words.plan.special else {}),
                 "evidence": {
                     "sentences": entry.get("sentences", 0),
                     "pairs": entry.get("pairs", {}),

@@ -19,7 +19,7 @@ from contrastok.stopwatch import Stopwatch
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from contrastok.second_stage import BodyLora
+    from contrastok.body_lora import BodyLora
 
 
 class Student:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ class NewToken:
         id: its token id.
         row: index of the trainable row; all forms of a term have the same.
         added: whether it is an AddedToken (else an entry of the tokenizer's own model).
-        rules: how another tool's AddedToken matches (`single_word`, `lstrip` ...); None for ours.
+        rules: how an AddedToken matches (`single_word`, `lstrip` ...) that another tool made, that is special, or that
+            has its space; None for other words of ours.
     """
 
     term: str
@@ -35,6 +36,24 @@ class NewToken:
     row: int
     added: bool
     rules: Mapping[str, bool] | None = None
+
+    @property
+    def special(self) -> bool:
+        """Whether it is a special token, which decoding may skip."""
+        return self.rules is not None and self.rules.get("special", False)
+
+
+SPECIAL: dict[str, bool] = {"single_word": False, "lstrip": False, "normalized": False, "special": True}
+"""How special tokens match: as they are written, anywhere. Chat templates put no space around them."""
+SPACED: Mapping[str, dict[str, bool]] = {
+    " ": {
+        "single_word": False,
+        "lstrip": False,
+        "normalized": True,
+    },  # a whole word would want no word before the space
+    "": {"single_word": True, "lstrip": False, "normalized": True},
+}
+"""How words match that hold the space before them, and how the same words do where none stands."""
 
 
 def tokenizer_family(backend: Tokenizer) -> str:
@@ -54,7 +73,7 @@ def apply_tokens(
     Args:
         backend: the tokenizer; it is not changed.
         family: its family.
-        mode: added or vocab.
+        mode: added, vocab or spaced.
         tokens: what to put in; their ids are not looked at.
 
     Returns:
@@ -135,6 +154,8 @@ VOCAB_FORMS: dict[str, Callable[[Any, Sequence[str]], list[str]]] = {
     "byte-bpe": _byte_bpe_forms,
 }
 """Families that have a vocab mode."""
+MODES: Mapping[str, Collection[str]] = {"vocab": VOCAB_FORMS, "spaced": ("byte-bpe",)}
+"""Families that have a mode, where not all of them do."""
 
 
 def _absorb_added_tokens(state: dict[str, Any]) -> dict[str, Any]:
@@ -169,5 +190,23 @@ def backend_state(backend: Tokenizer) -> dict[str, Any]:
 def with_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> PreTrainedTokenizerFast:
     """A copy of a Hugging Face tokenizer around another backend."""
     clone = copy.deepcopy(tokenizer)
-    clone._tokenizer = backend
+    put_backend(clone, backend)
     return clone
+
+
+def put_backend(tokenizer: PreTrainedTokenizerFast, backend: Tokenizer) -> None:
+    """Put another backend into a Hugging Face tokenizer; everything that holds the tokenizer sees the change.
+
+    The backend alone knows which tokens decoding skips. That they are special Hugging Face keeps in a list of its own.
+    """
+    before, after = _special_tokens(tokenizer.backend_tokenizer), _special_tokens(backend)
+    tokenizer._tokenizer = backend
+    if before != after:
+        kept = [token for token in tokenizer.extra_special_tokens if token not in before or token in after]
+        tokenizer.extra_special_tokens = [*kept, *(token for token in after if token not in before)]
+
+
+def _special_tokens(backend: Tokenizer) -> list[str]:
+    """The special tokens of a tokenizer, by their ids."""
+    added = sorted(backend.get_added_tokens_decoder().items())
+    return [token.content for _, token in added if token.special]

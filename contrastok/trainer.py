@@ -14,6 +14,7 @@ from rich.markup import escape
 from contrastok import __version__
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import TrainingSet, build_training_set
+from contrastok.body_lora import BodyLora, linear_layers
 from contrastok.calibrate_pairs import anchor_passes
 from contrastok.candidates import candidates
 from contrastok.checkpoint import MANIFEST
@@ -37,10 +38,11 @@ from contrastok.loop import Loop, make_accelerator, run_key, state_path
 from contrastok.models import frozen_hash, input_embedding, language_head, load_tokenizer, tokenizer_fingerprint
 from contrastok.objectives import OBJECTIVES
 from contrastok.objectives.contrast import Contrast
+from contrastok.objectives.grounding import definition_pairs
 from contrastok.objectives.one_token import random_contexts
 from contrastok.overlay import detach
 from contrastok.pairs import PairTable, read_pairs
-from contrastok.second_stage import linear_layers, second_epochs, second_stage
+from contrastok.second_stage import second_epochs, second_stage
 from contrastok.shallow import aligned_head, cut
 from contrastok.starting import PLAIN, PREDICTOR, choose_init, start_rows
 from contrastok.state import RunState
@@ -59,7 +61,7 @@ from contrastok.tracking import Follow, followed, log_folder
 from contrastok.trainables import TRAINABLES
 from contrastok.trainables.shared import effective_rank
 from contrastok.trainables.whole import write_old_rows
-from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
+from contrastok.vocabulary import extend_tokenizer, plan_terms
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -90,7 +92,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     choose_init(config.init, evidence)  # what is wrong with it is told before anything is encoded
     model = load_with_head(config.model)
     OBJECTIVES[config.objective].build.check(model, config)
-    if config.two_stage:
+    if config.two_stage or config.lora:
         linear_layers(model)
     words = extend_and_check(model, terms, pairs, config)
     console.print(plan_table(words, pairs, tokens=config.dry_run))
@@ -101,8 +103,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
             "[yellow]note:[/] decoding drops the space before a token of --token-mode added; where people will read "
             "what the model writes, give gen-pairs and train --token-mode vocab"
         )
-    if config.two_stage:
-        console.print("[yellow]note:[/] --two-stage moves the body: no text keeps the base model's embedding")
+    if config.two_stage or config.lora:
+        named = "--lora" if config.lora else "--two-stage"
+        console.print(f"[yellow]note:[/] {named} moves the body: no text keeps the base model's embedding")
     if config.dry_run:
         summary = {"dry_run": True, **counts(words, pairs), **estimate(model, words, pairs, evidence, config)}
         console.print(
@@ -143,7 +146,7 @@ def extend_and_check(
         ModelError: the gate failed.
     """
     tokenizer = model.tokenizer
-    plan = plan_vocabulary(tokenizer, [term.token for term in terms], config.token_mode)
+    plan = plan_terms(tokenizer, terms, config.token_mode)
     plan.require_terms(config.strict)
     extended = extend_tokenizer(tokenizer, plan)
     sample = list(dict.fromkeys([*pairs.anchor, *pairs.positive]))[:20_000]
@@ -189,10 +192,12 @@ def _train_rows(
     ready = accelerator.device.type == "cuda" and language_head(model) is None  # a causal body has a mask of its own
     masks = masks_ready(model, words.extended) if ready else contextlib.nullcontext()
     with cut(model, config.layers), masks, last_good_kept(config, words.plan, overlay, facts, start.init):
+        lora = _adapters(model, overlay, config)
         loop = Loop(
-            model, overlay, data, words.extended, config, accelerator, state, console, start.guide, head, follow=follow
-        )
-        curve, profile, notes, lora = loop.run(), loop.watch.milliseconds(), _notes(loop), None
+            model, overlay, data, words.extended, config, accelerator, state, console, start.guide, head, lora,
+            follow=follow,
+        )  # fmt: skip
+        curve, profile, notes = loop.run(), loop.watch.milliseconds(), _notes(loop)
         if config.two_stage:
             first = len(curve)
             loop, lora, more = second_stage(loop, RunState(state.folder / "second", key))
@@ -223,6 +228,11 @@ def _lay(
     return overlay
 
 
+def _adapters(model: SentenceTransformer, overlay: RowOverlay, config: TrainConfig) -> BodyLora | None:
+    """What moves the body from the first step on, if it was asked for."""
+    return BodyLora(model, overlay, config.rank, config.seed) if config.lora else None
+
+
 def _notes(loop: Loop) -> dict[str, Any]:
     """What the manifest says of the way of training, beyond options and curve."""
     rows = loop.overlay.rows.detach()[: len(loop.initial)]
@@ -232,7 +242,7 @@ def _notes(loop: Loop) -> dict[str, Any]:
         "settings": {**dataclasses.asdict(loop.settings), "learning_rate": loop.rate},
     }
     if (lm := language_head(loop.model)) is not None:
-        notes["head"] = {"tied": lm.tied, "trained": OBJECTIVES[loop.config.objective].head}
+        notes["head"] = {"tied": lm.tied, "trained": OBJECTIVES[loop.config.objective].head, "loads_as": lm.auto}
     if loop.restarts is not None:
         notes["restarts"] = [dataclasses.asdict(run) for run in loop.restarts.done]
     if loop.student.head is not None:
@@ -253,6 +263,8 @@ def _training_set(
     aligned, limit = OBJECTIVES[config.objective].aligned, model.max_seq_length or 512
     if OBJECTIVES[config.objective].random_contexts:
         pairs = random_contexts(words.plan.terms, candidates(model.tokenizer).words, config.seed)
+    if OBJECTIVES[config.objective].definitions:
+        pairs = definition_pairs(pairs, words.plan.terms)
     data = build_training_set(pairs, words.plan, words.extended, encoder, limit, aligned=aligned)
     if not data.anchors:
         raise InputError(
@@ -282,7 +294,8 @@ def estimate(
     trial = dataclasses.replace(config, epochs=1, reset_every=0, two_stage=False)
     start = time.perf_counter()
     with cut(model, config.layers):  # without a head: it takes no time
-        Loop(model, overlay, data, words.extended, trial, accelerator, None, Console(quiet=True)).run()
+        lora, quiet = _adapters(model, overlay, config), Console(quiet=True)
+        Loop(model, overlay, data, words.extended, trial, accelerator, None, quiet, adapters=lora).run()
     per_anchor = (time.perf_counter() - start) / len(data.anchors)
     table = input_embedding(model).weight
     weights = sum(p.numel() * p.element_size() for p in model.parameters())

@@ -7,6 +7,10 @@ tokenizer is decided by the mode:
 * added: an `AddedToken` that matches whole words only. Text without the term keeps its ids, always.
 * vocab: an entry of the tokenizer's own model. Portable to runtimes that ignore `single_word`, but words
   that merely contain the term may change; the gate counts them.
+* spaced: an `AddedToken` with the space before the word, and one without. What is decoded has its spaces, and any class
+  of tokenizer keeps it; words that begin with the term change, and the gate counts them.
+
+A special token (`<|tool|>`) is an AddedToken in both modes. It has one form and stands anywhere.
 
 Adding plain words the naive way re-splits other words ("parameters" -> "param et ##ers" once "et" is added).
 """
@@ -14,17 +18,29 @@ Adding plain words the naive way re-splits other words ("parameters" -> "param e
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from contrastok.errors import InputError, ModelError, raise_all
-from contrastok.token_modes import VOCAB_FORMS, NewToken, apply_tokens, backend_state, tokenizer_family, with_backend
+from contrastok.token_modes import (
+    MODES,
+    SPACED,
+    SPECIAL,
+    VOCAB_FORMS,
+    NewToken,
+    apply_tokens,
+    backend_state,
+    tokenizer_family,
+    with_backend,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
+
+    from contrastok.data_gen.terms import Term
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,7 @@ class VocabularyPlan:
 
     Attributes:
         family: wordpiece, unigram, byte-bpe, sentencepiece-bpe or wordlevel.
-        mode: added or vocab.
+        mode: added, vocab or spaced.
         tokens: every new entry, by row and then by id.
         skipped: the terms left out.
         edits: what else the extension changed in the tokenizer's JSON; undone by `base_tokenizer`.
@@ -62,6 +78,11 @@ class VocabularyPlan:
     def ids(self) -> tuple[int, ...]:
         """All new ids."""
         return tuple(token.id for token in self.tokens)
+
+    @cached_property
+    def special(self) -> frozenset[str]:
+        """The terms that are special tokens."""
+        return frozenset(token.term for token in self.tokens if token.special)
 
     def require_terms(self, strict: bool) -> None:
         """Stop when no term is left, or when one was left out and `strict` was asked for.
@@ -134,13 +155,22 @@ def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> li
     return encoded["input_ids"]  # type: ignore[no-any-return]
 
 
-def plan_vocabulary(tokenizer: PreTrainedTokenizerFast, terms: Sequence[str], mode: str = "auto") -> VocabularyPlan:
+def plan_terms(tokenizer: PreTrainedTokenizerFast, terms: Sequence[Term], mode: str) -> VocabularyPlan:
+    """`plan_vocabulary` for the entries of a glossary, which says which of them are special tokens."""
+    special = frozenset(term.token for term in terms if term.special)
+    return plan_vocabulary(tokenizer, [term.token for term in terms], mode, special)
+
+
+def plan_vocabulary(
+    tokenizer: PreTrainedTokenizerFast, terms: Sequence[str], mode: str = "auto", special: Set[str] = frozenset()
+) -> VocabularyPlan:
     """Decide which terms become tokens, under which forms and ids.
 
     Args:
         tokenizer: the base model's fast tokenizer; it is not changed.
         terms: in the order in which they get their rows.
-        mode: auto, added or vocab.
+        mode: auto, added, vocab or spaced.
+        special: those of the terms that become special tokens.
 
     Raises:
         ModelError: the mode does not exist for this tokenizer's family.
@@ -148,26 +178,35 @@ def plan_vocabulary(tokenizer: PreTrainedTokenizerFast, terms: Sequence[str], mo
     backend = tokenizer.backend_tokenizer
     mode = "added" if mode == "auto" else mode
     family = tokenizer_family(backend)
-    if mode == "vocab" and family not in VOCAB_FORMS:
-        raise ModelError(f"--token-mode vocab does not exist for {family} tokenizers", hint="use --token-mode added")
-    wanted, skipped = _choose_terms(tokenizer, terms)
-    plan = _plan(backend, family, mode, wanted)
+    if family not in MODES.get(mode, (family,)):
+        raise ModelError(f"--token-mode {mode} does not exist for {family} tokenizers", hint="use --token-mode added")
+    wanted, skipped = _choose_terms(tokenizer, terms, special)
+    plan = _plan(backend, family, mode, wanted, special)
     extended = extend_tokenizer(tokenizer, plan)
     lost = set(unreachable(extended, plan))
     if lost:
-        plan = _plan(backend, family, mode, {term: forms for term, forms in wanted.items() if term not in lost})
+        kept = {term: forms for term, forms in wanted.items() if term not in lost}
+        plan = _plan(backend, family, mode, kept, special)
         skipped += [Skipped(term, "cannot be reached: another token or the normaliser takes its text") for term in lost]
     order = {term: i for i, term in enumerate(terms)}
     return replace(plan, skipped=tuple(sorted(skipped, key=lambda item: order[item.term])))
 
 
-def _plan(backend: Tokenizer, family: str, mode: str, wanted: Mapping[str, list[str]]) -> VocabularyPlan:
+def _plan(
+    backend: Tokenizer, family: str, mode: str, wanted: Mapping[str, list[str]], special: Set[str]
+) -> VocabularyPlan:
     """The plan that gives every term its forms; ids are read from the tokenizer that results."""
     tokens = []
     for row, (term, forms) in enumerate(wanted.items()):
-        entries = VOCAB_FORMS[family](backend, forms) if mode == "vocab" else []
-        added = not entries  # a term of several words, say, can only be an AddedToken
-        tokens += [NewToken(term, form, -1, row, added) for form in entries or forms]
+        if term in special:
+            tokens.append(NewToken(term, forms[0], -1, row, True, SPECIAL))
+        elif mode == "spaced":
+            spaced = ((mark + form, rules) for form in forms for mark, rules in SPACED.items())
+            tokens += [NewToken(term, form, -1, row, True, rules) for form, rules in spaced]
+        else:
+            entries = VOCAB_FORMS[family](backend, forms) if mode == "vocab" else []
+            added = not entries  # a term of several words, say, can only be an AddedToken
+            tokens += [NewToken(term, form, -1, row, added) for form in entries or forms]
     extended, edits = apply_tokens(backend, family, mode, tokens)
     vocab = extended.get_vocab(with_added_tokens=True)
     placed = [replace(token, id=vocab[token.form]) for token in tokens]
@@ -212,18 +251,24 @@ def base_tokenizer(extended: PreTrainedTokenizerFast, manifest: Mapping[str, Any
 
 POSITIONS = ("{} stands here", "we saw {} there", "they like {}", "this is {}, then", "see ({}).")
 """Where a token must be reachable: at the start, in the middle, at the end, and before punctuation."""
+INSIDE = "then{}then"
+"""Where a special token must be reachable too."""
 
 
 def unreachable(tokenizer: PreTrainedTokenizerFast, plan: VocabularyPlan) -> list[str]:
     """The terms of which the tokenizer does not produce an id in every position of a sentence."""
-    asked = [term for term in plan.terms for _ in POSITIONS]
-    encoded = encode_plain(tokenizer, [p.format(term) for term in plan.terms for p in POSITIONS])
-    lost = (term for term, ids in zip(asked, encoded, strict=True) if set(plan.ids_of(term)).isdisjoint(ids))
+    asked = [
+        (term, place.format(term))
+        for term in plan.terms
+        for place in (*POSITIONS, *([INSIDE] if term in plan.special else []))
+    ]
+    encoded = encode_plain(tokenizer, [text for _, text in asked])
+    lost = (t for (t, _), ids in zip(asked, encoded, strict=True) if set(plan.ids_of(t)).isdisjoint(ids))
     return list(dict.fromkeys(lost))
 
 
 def _choose_terms(
-    tokenizer: PreTrainedTokenizerFast, terms: Sequence[str]
+    tokenizer: PreTrainedTokenizerFast, terms: Sequence[str], special: Set[str]
 ) -> tuple[dict[str, list[str]], list[Skipped]]:
     """The normalised forms of every term worth a row, and the others with the reason."""
     backend = tokenizer.backend_tokenizer
@@ -232,7 +277,7 @@ def _choose_terms(
     taken: dict[str, str] = {}
     wanted: dict[str, list[str]] = {}
     skipped = []
-    forms = [normalise(backend, term) for term in terms]
+    forms = [term if term in special else normalise(backend, term) for term in terms]
     for term, form, split in zip(terms, forms, pieces_of(tokenizer, forms), strict=True):
         if not form:
             skipped.append(Skipped(term, "nothing is left of it after the tokenizer's normaliser"))
@@ -246,7 +291,8 @@ def _choose_terms(
             skipped.append(Skipped(term, f"stands in the vocabulary (id {known[form]}) but is never produced"))
         else:
             capital = form[0].upper() + form[1:]
-            variants = [capital] if cased and form == form.lower() and capital != form else []
+            both = cased and form == form.lower() and term not in special
+            variants = [capital] if both and capital != form else []
             variants = [v for v in variants if v not in taken and v not in known and len(pieces(tokenizer, v)) > 1]
             wanted[term] = [form, *variants]
             taken.update(dict.fromkeys(wanted[term], term))

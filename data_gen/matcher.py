@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -31,22 +31,26 @@ class Match:
 class TermMatcher:
     """One Aho-Corasick automaton (Aho & Corasick 1975) over all terms, folded as the tokenizer folds text.
 
-    A term counts where no word character touches it, which is the `single_word` rule of the tokenizers library.
+    A term counts where no word character touches it, which is the `single_word` rule of the tokenizers library;
+    a special token counts anywhere.
     Of occurrences that overlap the leftmost wins, and of those that start together the longest.
 
     Args:
         terms: the terms. For a tokenizer that keeps case the capitalised word is looked for too.
         fold: folding of the model's tokenizer.
+        special: those of the terms that are special tokens.
     """
 
-    def __init__(self, terms: Sequence[str], fold: Fold) -> None:
+    def __init__(self, terms: Sequence[str], fold: Fold, special: Set[str] = frozenset()) -> None:
         self.fold = fold
         owners: dict[str, int] = {}
         for index, term in enumerate(terms):
             for form in surface_forms(term, fold):
                 owners.setdefault(form, index)  # a form belongs to the first term that has it
         self._owners = list(owners.values())
-        self._bounded = [any(map(is_word_character, form)) for form in owners]
+        self._bounded = [
+            terms[owner] not in special and any(map(is_word_character, form)) for form, owner in owners.items()
+        ]
         self._automaton: Any = ahocorasick_rs.AhoCorasick(list(owners), store_patterns=False) if owners else None
 
     def find(self, text: str) -> list[Match]:

@@ -44,7 +44,7 @@ from contrastok.errors import InputError
 from contrastok.evidence import EVIDENCE_FILE, WordEvidence
 from contrastok.files import atomic_folder, check_output, sha256_file, to_json
 from contrastok.models import load_model, load_tokenizer, tokenizer_fingerprint
-from contrastok.vocabulary import VocabularyPlan, encode_plain, extend_tokenizer, plan_vocabulary
+from contrastok.vocabulary import VocabularyPlan, encode_plain, extend_tokenizer, plan_terms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -123,7 +123,7 @@ def read_words(config: GenPairsConfig) -> Words:
     """
     terms, glossaries = read_glossaries(config.terms, config.glossary)
     base = load_tokenizer(config.model)
-    plan = plan_vocabulary(base, [term.token for term in terms], config.token_mode)
+    plan = plan_terms(base, terms, config.token_mode)
     plan.require_terms(config.strict)
     by_token = {term.token: term for term in terms}
     new = tuple(by_token.pop(token) for token in plan.terms)
@@ -149,7 +149,7 @@ def mine_corpus(words: Words, documents: Iterable[Document], config: GenPairsCon
     tokens = [term.token for term in words.terms]
     options = MiningOptions(config.seed, config.max_sentences, config.min_words, config.max_words)
     also = sample.offer if words.known.words else None
-    return mine(documents, tokens, TermMatcher(tokens, words.fold), words.confirm, options, also)
+    return mine(documents, tokens, TermMatcher(tokens, words.fold, words.plan.special), words.confirm, options, also)
 
 
 def _require_evidence(words: Words, mined: Mined, config: GenPairsConfig, console: Console) -> None:

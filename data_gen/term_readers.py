@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Protocol
 
+from contrastok.data_gen.matcher import is_word_character
 from contrastok.data_gen.obo import read_obo
 from contrastok.data_gen.terms import Term
 from contrastok.data_gen.text_files import (
@@ -26,6 +27,8 @@ from contrastok.errors import InputError
 TermReader = Callable[[Path], Iterator[Term | InputError]]
 
 LIST_FIELDS = ("synonyms", "broader", "related")
+_WRITTEN = {"": None, "true": True, "false": False}
+"""How a CSV file says whether a token is special."""
 _LIKE_TOKEN = ("word", "name", "term", "label", "lemma", "entry", "text", "title", "tokens")
 
 
@@ -137,6 +140,7 @@ def _merged(terms: Iterable[Term]) -> list[Term]:
                 synonyms=_unique(first.synonyms + term.synonyms),
                 broader=_unique(first.broader + term.broader),
                 related=_unique(first.related + term.related),
+                special=first.special or term.special,
             )
     return list(by_token.values())
 
@@ -168,7 +172,8 @@ def _read_csv(path: Path) -> Iterator[Term | InputError]:
             yield record
         elif "token" in record:
             lists = {name: record[name].split("|") for name in LIST_FIELDS if name in record}
-            yield from _parsed({**record, **lists}, where)
+            said = record.get("special", "").strip().casefold()
+            yield from _parsed({**record, **lists, "special": _WRITTEN.get(said, said)}, where)
         else:  # the header's fault: once is enough
             yield _without_token(record, f"{path}:1", "a header without the column 'token'")
             return
@@ -226,6 +231,14 @@ def _parsed(record: Record, where: str) -> Iterator[Term | InputError]:
                     hint="it was damaged by a wrong conversion of its encoding",
                 )
             )
+        elif record.get("special") is True and (is_word_character(token[0]) or is_word_character(token[-1])):
+            problems.append(
+                InputError(
+                    f"the special token {token!r} begins or ends like a word, and would be found inside others",
+                    where=where,
+                    hint=f'put marks around it, as in "<|{token}|>"; or leave out "special"',
+                )
+            )
     if problems:
         yield from problems
         return
@@ -237,6 +250,7 @@ def _parsed(record: Record, where: str) -> Iterator[Term | InputError]:
         _unique(broader),
         _unique(related, but=token),
         where,
+        bool(record.get("special")),
     )
 
 
@@ -246,6 +260,8 @@ def _wrong_types(record: Record) -> Iterator[tuple[str, str, str]]:
         value = record.get(name)
         if not isinstance(value, str) and (value is not None or name == "token"):
             yield name, "a string", json_kind(value)
+    if not isinstance(special := record.get("special"), bool | None):
+        yield "special", "true or false", json_kind(special)
     for name in LIST_FIELDS:
         value = record.get(name)
         if value is None:

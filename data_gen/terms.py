@@ -16,6 +16,7 @@ class Term:
         broader: names of the categories it belongs to (is_a).
         related: other associated names.
         source: where it was read, as `file:line`, for error messages.
+        special: whether it is a special token, a mark of a chat template say, and no word of a language.
     """
 
     token: str
@@ -24,3 +25,4 @@ class Term:
     broader: tuple[str, ...] = ()
     related: tuple[str, ...] = ()
     source: str = ""
+    special: bool = False

@@ -20,7 +20,7 @@ from contrastok.eval.harm import load_base
 from contrastok.eval.start import start, training_texts
 from contrastok.eval.told import TOKENS, Text, read_text
 from contrastok.eval_config import GenerationConfig
-from contrastok.lm_head import require_head
+from contrastok.lm_head import LanguageHead, require_head
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -45,7 +45,7 @@ def generation(config: GenerationConfig) -> dict[str, Any]:
     """
     inputs = [*(path for path in map(Path, config.texts) if path.exists()), *([config.pairs] if config.pairs else [])]
     checkpoint, console = start(config, inputs)
-    require_head(checkpoint.model, "eval generation")
+    require_head(checkpoint.model, "eval generation", LanguageHead)
     shown = training_texts(checkpoint, config.pairs)
     documents = (document.text for document in read_corpus(config.texts, config.text_field))
     base = load_base(checkpoint, config.base)

@@ -13,6 +13,8 @@ __all__ = ["OBJECTIVES", "Loss", "Objective", "objective"]
 from contrastok.objectives import causal_lm as _causal_lm  # noqa: F401  (fills the registry)
 from contrastok.objectives import contrast as _contrast  # noqa: F401
 from contrastok.objectives import distill as _distill  # noqa: F401
+from contrastok.objectives import grounding as _grounding  # noqa: F401
 from contrastok.objectives import mlm as _mlm  # noqa: F401
 from contrastok.objectives import one_token as _one_token  # noqa: F401
+from contrastok.objectives import prefix_lm as _prefix_lm  # noqa: F401
 from contrastok.objectives import simcse as _simcse  # noqa: F401

@@ -1,14 +1,14 @@
-"""Objectives of causal language models: the new tokens are read, and predicted."""
+"""Objectives of language models: the new tokens are read, and predicted."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from contrastok.lm_head import require_head
+from contrastok.lm_head import LanguageHead, require_head
 from contrastok.losses import LossTerms
 from contrastok.objectives.distill import TokenDistill, aligned_states
 from contrastok.objectives.registry import Loss, objective
@@ -37,9 +37,11 @@ class OverHead(Loss):
         ModelError: the model comes without such a head.
     """
 
+    kind: ClassVar[type[LanguageHead]] = LanguageHead
+
     def __init__(self, student: Student, config: TrainConfig, settings: PairSettings) -> None:
         super().__init__(student, config, settings)
-        head, overlay = require_head(student.model, f"--objective {config.objective}"), student.overlay
+        head, overlay = require_head(student.model, f"--objective {config.objective}", self.kind), student.overlay
         self._head = [head]  # in a list: it is not trained
         old = head.linear.weight.shape[0]
         self.class_of = torch.arange(max(old, len(overlay.slots)), device=student.device)
@@ -54,7 +56,7 @@ class OverHead(Loss):
         Raises:
             ModelError: the model comes without such a head.
         """
-        require_head(model, f"--objective {config.objective}")
+        require_head(model, f"--objective {config.objective}", cls.kind)
 
     def next_token(self, inputs: Inputs, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean cross-entropy of each token from the states before it, and how many are the likeliest.

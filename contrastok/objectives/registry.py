@@ -69,7 +69,9 @@ class Objective:
         random_contexts: whether anchors are random contexts of the terms and not the pairs'.
         masked: whether batches hold the anchors with some tokens masked.
         calibrated: whether known words can choose its settings.
-        head: whether it needs a causal language-model head, of which new tokens are classes.
+        head: whether it needs a language-model head, of which new tokens are classes.
+        cut: whether batches hold the anchors cut in two.
+        definitions: whether anchors are the terms beside their definitions and not the pairs'.
     """
 
     name: str
@@ -83,6 +85,8 @@ class Objective:
     masked: bool = False
     calibrated: bool = False
     head: bool = False
+    cut: bool = False
+    definitions: bool = False
 
 
 OBJECTIVES: dict[str, Objective] = {}
@@ -101,12 +105,14 @@ def objective(
     masked: bool = False,
     calibrated: bool = False,
     head: bool = False,
+    cut: bool = False,
+    definitions: bool = False,
 ) -> Callable[[L], L]:
     """Register a class as the objective `name`; the first line of its docstring describes it."""
 
     def register(build: L) -> L:
         summary = (build.__doc__ or "").strip().splitlines()[0]
-        needs = (own_keys, aligned, ranks, random_contexts, masked, calibrated, head)
+        needs = (own_keys, aligned, ranks, random_contexts, masked, calibrated, head, cut, definitions)
         OBJECTIVES[name] = Objective(name, summary, source, build, *needs)
         return build
 

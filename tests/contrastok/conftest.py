@@ -36,7 +36,8 @@ def write_pairs(folder: Path, rows: list[tuple[Any, ...]], model: str) -> Path:
         "tokenizer_sha256": tokenizer_fingerprint(load_tokenizer(model)),
         "pairs_sha256": sha256_file(folder / "pairs.parquet"),
         "terms": [
-            {"token": t, "sentences": 4, "pairs": {}, "negatives": 2, "relations": [], "examples": []} for t in GLOSSARY
+            {"token": t, "definition": d, "sentences": 4, "pairs": {}, "negatives": 2, "relations": [], "examples": []}
+            for t, (d, _, _) in GLOSSARY.items()
         ],
     }
     (folder / "pairs.json").write_text(json.dumps(about))

@@ -18,7 +18,8 @@ from contrastok.batches import build_training_set
 from contrastok.checkpoint import load_checkpoint
 from contrastok.config import TrainConfig
 from contrastok.console import Console
-from contrastok.errors import ConfigError
+from contrastok.data_gen.pair_kinds.template import ABOUT
+from contrastok.errors import ConfigError, InputError
 from contrastok.export import init_context
 from contrastok.feed import Batch
 from contrastok.initializers import initial_rows
@@ -26,12 +27,14 @@ from contrastok.loop import Loop, make_accelerator
 from contrastok.losses import weighted_info_nce
 from contrastok.models import load_model, tokenizer_fingerprint, transformer
 from contrastok.objectives import OBJECTIVES
+from contrastok.objectives.grounding import definition_pairs
 from contrastok.objectives.one_token import CONTEXTS, random_contexts
 from contrastok.overlay import attach
 from contrastok.pairs import read_pairs
 from contrastok.state import RunState
 from contrastok.trainer import train
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
+from tests.contrastok.conftest import GLOSSARY
 
 Make = Callable[..., TrainConfig]
 FAMILIES = ("wordpiece", "byte-bpe", "unigram")
@@ -45,6 +48,8 @@ def make_loop(config: TrainConfig, state: RunState | None = None) -> Loop:
     plan = plan_vocabulary(model.tokenizer, list(dict.fromkeys(pairs.token)))
     extended = extend_tokenizer(model.tokenizer, plan)
     encoder = FrozenEncoder(model, model.tokenizer)
+    if OBJECTIVES[config.objective].definitions:
+        pairs = definition_pairs(pairs, plan.terms)
     data = build_training_set(pairs, plan, extended, encoder, 64, aligned=OBJECTIVES[config.objective].aligned)
     overlay = attach(model, plan, initial_rows("subtoken_mean", init_context(model, plan)))
     model.eval()
@@ -283,6 +288,36 @@ def test_token_distillation_at_the_embeddings_finds_the_last_piece(make_config: 
     checkpoint = load_checkpoint(config.out)
     assert summary["frozen"]["sha256_before"] == summary["frozen"]["sha256_after"]
     assert checkpoint.initial_rows is not None and not np.array_equal(checkpoint.rows, checkpoint.initial_rows)
+
+
+def test_grounding_is_centred_info_nce_over_the_definitions_of_a_batch(make_config: Make) -> None:
+    config = make_config(objective="definition_grounding", temperature=0.2, batch_size=6)
+    loop = make_loop(config)
+    batch = first_batch(loop)
+    assert loop.feed.data.pairs == len(ABOUT) * len(GLOSSARY)
+    keys = loop.student.keys.double()
+    centre = keys.mean(0)
+    queries = loop.student.embed(batch.anchors).detach().double() - centre
+    rivals = [keys[j] - centre for j in sorted({*batch.targets.tolist()})]
+    assert len(rivals) == len(GLOSSARY)
+    wanted = []
+    for i, target in zip(batch.pair_query.tolist(), batch.targets.tolist(), strict=True):
+        scores = torch.stack([torch.cosine_similarity(queries[i], rival, dim=0) / 0.2 for rival in rivals])
+        own = torch.cosine_similarity(queries[i], keys[target] - centre, dim=0) / 0.2
+        wanted.append(torch.logsumexp(scores, 0) - own)
+    torch.testing.assert_close(loop.loss(batch).total.double(), torch.stack(wanted).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_grounding_takes_each_term_that_has_a_definition(make_config: Make) -> None:
+    config = make_config()
+    assert config.pairs is not None
+    pairs = read_pairs(config.pairs, tokenizer_fingerprint(load_model(config.model).tokenizer))
+    made = definition_pairs(pairs, ["brimwax", "unheard", "zorblaxin"])
+    assert made.token == ["brimwax"] * len(ABOUT) + ["zorblaxin"] * len(ABOUT)
+    assert {*zip(made.token, made.positive, strict=True)} == {(t, GLOSSARY[t][0]) for t in ("brimwax", "zorblaxin")}
+    assert "brimwax" in made.anchor and "What is zorblaxin?" in made.anchor
+    with pytest.raises(InputError, match="needs definitions"):
+        definition_pairs(replace(pairs, about={}), list(GLOSSARY))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

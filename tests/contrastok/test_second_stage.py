@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
+from contrastok.body_lora import BodyLora, linear_layers
 from contrastok.checkpoint import load_checkpoint
 from contrastok.cli import main
 from contrastok.config import ApplyConfig, TrainConfig
@@ -20,7 +21,7 @@ from contrastok.errors import ConfigError, InputError, ModelError
 from contrastok.export import apply
 from contrastok.loop import Loop
 from contrastok.models import load_model, transformer
-from contrastok.second_stage import ROWS_SHARE, BodyLora, linear_layers, second_epochs, second_stage
+from contrastok.second_stage import ROWS_SHARE, second_epochs, second_stage
 from contrastok.state import RunState
 from contrastok.trainer import train
 from tests.contrastok.test_objectives import first_batch, make_loop

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrastok.errors import ModelError
+from contrastok.gate import run_gate
 from contrastok.models import load_tokenizer, tokenizer_fingerprint
 from contrastok.vocabulary import (
     base_tokenizer,
@@ -79,6 +81,42 @@ def test_vocab_mode_is_refused_by_name_where_it_does_not_exist() -> None:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
     with pytest.raises(ModelError, match="sentencepiece-bpe"):
         plan_vocabulary(tokenizer, ["ab"], "vocab")
+
+
+def qwen2_of(tokenizer: Any) -> Any:
+    """The same tokens in a class that builds its tokenizer anew from vocabulary and merges, and forgets all else."""
+    from transformers.models.qwen2.tokenization_qwen2 import Qwen2Tokenizer
+
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    return Qwen2Tokenizer(vocab=model["vocab"], merges=merges, unk_token="<unk>", eos_token="</s>", pad_token="<pad>")
+
+
+def test_spaced_tokens_are_written_as_they_were_read_by_any_class(tokenizers_by_family: dict[str, Any]) -> None:
+    base = qwen2_of(tokenizers_by_family["byte-bpe"])
+    vocab = plan_vocabulary(base, TERMS, "vocab")
+    with pytest.raises(ModelError, match=r"(?s)save and reload.*another --token-mode"):
+        run_gate(base, extend_tokenizer(base, vocab), vocab, {}, len(base)).require("vocab", strict=False)
+    plan = plan_vocabulary(base, TERMS, "spaced")
+    extended = extend_tokenizer(base, plan)
+    gate = run_gate(base, extended, plan, {"mine": ["grilled halloumi, (halloumi), xhalloumi and C++"]}, len(base))
+    assert [c.name for c in gate.checks if not c.passed] == ["collateral: words around terms"]
+    gate.require("spaced", strict=False)
+    with pytest.raises(ModelError, match="halloumis"):
+        gate.require("spaced", strict=True)
+    assert plan.terms == tuple(TERMS) and [token.form for token in plan.tokens[:2]] == [" halloumi", "halloumi"]
+    for text, tokens in (
+        ("we grilled halloumi with mint", [" halloumi"]),
+        ("halloumi (halloumi) Halloumi\nquib vexalotl", ["halloumi", "halloumi", " Halloumi", "quib vexalotl"]),
+        ("xhalloumi un-halloumi2 zhalloumi", []),
+        ("two halloumis", [" halloumi"]),  # what the gate tells: a word that begins with the term
+    ):
+        ids = extended(text)["input_ids"]
+        assert [extended.convert_ids_to_tokens(i) for i in ids if i in plan.ids] == tokens
+        assert extended.decode(ids) == text
+    assert tokenizer_fingerprint(base_tokenizer(extended, manifest_of(plan))) == tokenizer_fingerprint(base)
+    with pytest.raises(ModelError, match="spaced does not exist for unigram"):
+        plan_vocabulary(tokenizers_by_family["unigram"], TERMS, "spaced")
 
 
 def test_extending_another_tokenizer_is_refused(tokenizers_by_family: dict[str, Any]) -> None:

@@ -90,6 +90,13 @@ def test_word_characters_are_those_of_the_tokenizers_library() -> None:
         assert is_word_character(character) == (new not in encoding.ids), hex(ord(character))
 
 
+def test_special_tokens_are_found_inside_words(fold: Fold) -> None:
+    """As the tokenizer finds them: chat templates put nothing around them."""
+    terms, text = ["<|tool|>", "il-6"], "answer<|tool|>xil-6"
+    assert found(TermMatcher(terms, fold, {"<|tool|>"}), terms, text) == [("<|tool|>", "<|tool|>")]
+    assert found(TermMatcher(terms, fold), terms, text) == []
+
+
 def test_names_count_as_whole_words_only() -> None:
     assert contains_name("an egg, a grill.", "grill") and contains_name("regrill grill", "grill")
     assert not contains_name("grilled", "grill") and not contains_name("anything", "")

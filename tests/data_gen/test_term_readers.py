@@ -60,6 +60,26 @@ def test_csv_with_a_byte_order_mark_lists_and_line_breaks(tmp_path: Path, name: 
     ]
 
 
+def test_special_tokens_are_said_to_be_some_and_have_marks(tmp_path: Path) -> None:
+    lines = [
+        '{"token": "<|tool|>", "special": true}',
+        '{"token": "a", "special": false}',
+        '{"token": "b", "special": null}',
+    ]
+    listed = written(tmp_path, "a.jsonl", "\n".join(lines))
+    table = written(tmp_path, "a.csv", "token,special\n[x],True\n<|tool|>,\nc,false\n")
+    found = {term.token: term.special for term in read_terms([listed, table])}
+    assert found == {"<|tool|>": True, "a": False, "b": False, "[x]": True, "c": False}
+    assert 'put marks around it, as in "<|tool|>"' in refused(
+        written(tmp_path, "b.jsonl", '{"token": "tool", "special": true}')
+    )
+    for bad in (
+        written(tmp_path, "c.jsonl", '{"token": "<a>", "special": 1}'),
+        written(tmp_path, "c.csv", "token,special\n<a>,yes\n"),
+    ):
+        assert "special: expected true or false, not" in refused(bad)
+
+
 def test_word_list_and_ontology(tmp_path: Path) -> None:
     words = written(tmp_path, "a.txt.gz", "# cheeses\n\nfeta\r\n  halloumi\n")
     terms = read_terms([words, DATA / "cheeses.obo"])

@@ -15,7 +15,10 @@ def test_a_language_model_learns_new_tokens(here: Run, make_decoder: Callable[..
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     terms, model, out = tmp_path / "terms.jsonl", make_decoder("llama"), tmp_path / "model"
-    terms.write_text('{"token": "halloumi", "definition": "a salty cheese from Cyprus"}\n{"token": "tahini"}\n')
+    terms.write_text(
+        '{"token": "halloumi", "definition": "a salty cheese from Cyprus"}\n{"token": "tahini"}\n'
+        '{"token": "<|tool|>", "special": true, "definition": "what a tool has answered"}\n'
+    )
     common = ["--terms", terms, "--model", model, "--token-mode", "vocab"]
     corpus = tmp_path / "corpus.txt"
     lines = [line for file in sorted((KITCHEN / "corpus").glob("*.txt")) for line in file.read_text().splitlines()]
@@ -47,5 +50,8 @@ def test_a_language_model_learns_new_tokens(here: Run, make_decoder: Callable[..
     language_model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
     ids = tokenizer("grilled halloumi with mint", add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids) == "grilled halloumi with mint"  # the space is a part of the token
+    marked = tokenizer("it said<|tool|>bread", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(marked) == "it said<|tool|>bread"
+    assert tokenizer.decode(marked, skip_special_tokens=True) == "it saidbread"
     written = language_model.generate(torch.tensor([ids]), max_new_tokens=3, do_sample=False)
     assert written.shape == (1, len(ids) + 3)
