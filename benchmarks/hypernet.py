@@ -3,8 +3,8 @@
     python -m benchmarks.hypernet [--model minilm] [--epochs 10] [--seeds 0] [--out FILE]
 
 Each seed draws 10 % of the known words, which are hidden with all their spellings. A network is trained on the rest of the
-vocabulary; half of the held-out words choose the epoch, the other half are reported. Every initialiser that needs only the
-pieces gives rows for the same words from the same pieces.
+vocabulary; half of the held-out words choose the epoch, the other half are reported. The means of the pieces give rows for
+the same words from the same pieces.
 
 Prints the rank of each word's own row among all rows, by centred cosine, with 95 % intervals by bootstrap over words.
 """
@@ -27,11 +27,13 @@ from contrastok.fit import gold_ranks
 from contrastok.hiding import HiddenWord
 from contrastok.hypernet.lesson import Lesson, make_lesson
 from contrastok.hypernet.training import HypernetSettings, Trained, train_network
-from contrastok.initializers import INITIALIZERS, InitContext
+from contrastok.initializers import InitContext, initial_rows
 from contrastok.models import input_embedding, load_model
 
 DRAWS = 2000
 """Bootstrap samples."""
+COMPOSED = ("charlen_mean", "subtoken_mean")
+"""Initialisers that the network stands beside: means of the same pieces."""
 SHARES = ("mrr", "hit@1", "hit@10")
 
 
@@ -41,7 +43,7 @@ def ranks_by_method(table: torch.Tensor, lesson: Lesson, trained: Trained) -> di
     pieces = tuple(word.pieces for word in words)
     lengths = tuple(lesson.lengths(some) for some in pieces)
     context = InitContext(table, tuple(word.word for word in words), pieces, lengths)
-    rows = {name: method.build(context).float() for name, method in INITIALIZERS.items() if method.from_pieces}
+    rows = {name: initial_rows(name, context) for name in COMPOSED}
     rows["hypernet"] = trained.network.rows(table, pieces, lengths)
     return {name: _ranks(found, words, table, trained) for name, found in rows.items()}
 

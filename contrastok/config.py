@@ -249,7 +249,10 @@ class TrainConfig(VocabularyOptions, Common):
             and self.trainable in TRAINABLES
             and TRAINABLES[self.trainable].needs_fp32
         ):
-            found.append(f"--trainable {self.trainable} trains a copy of the table, which the head does not see")
+            found.append(
+                f"--trainable {self.trainable} trains a copy of the table, which the head of --objective "
+                f"{self.objective} does not see: take rows, row_lora, adapter or mixing"
+            )
         if self.two_stage:
             found += [
                 f"--two-stage {why}"
