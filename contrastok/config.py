@@ -369,6 +369,8 @@ class TrainHypernetConfig(Common):
     """Local folder, hub name, or minilm for the packaged all-MiniLM-L6-v2."""
     corpus: tuple[str, ...] = ()
     """Text that says how often words occur, as gen-pairs reads it; without it every known word counts once."""
+    glossary: tuple[Path, ...] = ()
+    """Definitions of words that the model knows, which the network then reads too: term files or a WordNet folder."""
     out: Path | None = None
     """Folder for the hypernetwork."""
     text_field: str = "text"

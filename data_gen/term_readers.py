@@ -86,6 +86,18 @@ def read_glossaries(paths: Sequence[Path], glossary: Sequence[Path]) -> tuple[li
     return [fill_term(term, glossaries) for term in _merged(terms)], glossaries
 
 
+def open_glossaries(paths: Sequence[Path]) -> tuple[Glossary, ...]:
+    """Files of terms and WordNet folders, to look words up in.
+
+    Raises:
+        InputError: lists what cannot be read.
+    """
+    problems: list[InputError] = []
+    glossaries = tuple(known for path in paths if (known := _open_glossary(path, problems)))
+    raise_problems(problems)
+    return glossaries
+
+
 def _read_file(path: Path, problems: list[InputError]) -> list[Term]:
     terms: list[Term] = []
     known = len(problems)

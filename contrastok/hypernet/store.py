@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from contrastok.bank import FrozenEncoder
 from contrastok.errors import ContrastokError, InputError, ModelError, OutputError
 from contrastok.files import atomic_folder, to_json
+from contrastok.hypernet.definitions import read_definitions
 from contrastok.hypernet.lesson import make_lesson
 from contrastok.hypernet.network import HyperNetwork
 from contrastok.hypernet.training import FORMAT, HypernetSettings, Trained, train_network
 from contrastok.loop import run_key
-from contrastok.models import input_embedding, tensor_hash, tokenizer_fingerprint
+from contrastok.models import input_embedding, tensor_hash, tokenizer_fingerprint, transformer
 from contrastok.state import RunState
 
 if TYPE_CHECKING:
@@ -26,14 +29,16 @@ MANIFEST, WEIGHTS = "hypernet.json", "hypernet.safetensors"
 
 
 def base_of(model: SentenceTransformer, name: str) -> dict[str, Any]:
-    """What decides whether a hypernetwork fits a model: its table and its tokenizer."""
+    """What decides whether a hypernetwork fits a model: its table and its tokenizer, and the body that reads."""
     table = input_embedding(model).weight
+    told = "".join(f"{key}={tensor_hash(tensor)};" for key, tensor in sorted(transformer(model).state_dict().items()))
     return {
         "name": name,
         "rows": table.shape[0],
         "dim": table.shape[1],
         "table_sha256": tensor_hash(table),
         "tokenizer_sha256": tokenizer_fingerprint(model.tokenizer),
+        "body_sha256": hashlib.sha256(told.encode()).hexdigest(),
     }
 
 
@@ -56,21 +61,22 @@ def load_network(folder: Path, model: SentenceTransformer) -> Trained:
 
     Raises:
         InputError: there is none, or it is broken.
-        ModelError: it was trained for another table or tokenizer.
+        ModelError: it was trained for another table or tokenizer, or reads the definitions of another body.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     manifest = read_manifest(folder)
-    told, base = manifest["base_model"], base_of(model, "")
-    for key, what in (("table_sha256", "embedding table"), ("tokenizer_sha256", "tokenizer")):
+    told, base, dim = manifest["base_model"], base_of(model, ""), manifest.get("definitions", {}).get("dim", 0)
+    decisive = {"table_sha256": "embedding table", "tokenizer_sha256": "tokenizer"}
+    for key, what in (decisive | ({"body_sha256": "body"} if dim else {})).items():
         if told[key] != base[key]:
             raise ModelError(
                 f"was trained for {told['name']!r}, and the {what} of this model is another",
                 where=folder,
                 hint="give --model that base model, or run contrastok train-hypernet for this one",
             )
-    network = HyperNetwork(told["dim"], manifest["settings"]["layers"])
+    network = HyperNetwork(told["dim"], manifest["settings"]["layers"], dim)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, OSError, RuntimeError) as error:
@@ -99,6 +105,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         known = manifest["format"]
         manifest["base_model"]["table_sha256"], manifest["base_model"]["tokenizer_sha256"]
         manifest["base_model"]["dim"], manifest["settings"]["layers"]
+        if "definitions" in manifest:  # older ones read none
+            manifest["definitions"]["dim"], manifest["base_model"]["body_sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"is broken: {error!r}", where=file, hint="run contrastok train-hypernet again") from error
     if known != FORMAT:
@@ -106,23 +114,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def kept_network(encoder: FrozenEncoder, settings: HypernetSettings) -> Trained:
-    """The hypernetwork of a model, trained on its vocabulary alone: from the cache, or trained and put there.
+def kept_network(encoder: FrozenEncoder, settings: HypernetSettings, definitions: Mapping[str, str]) -> Trained:
+    """The hypernetwork of a model, trained on its vocabulary: from the cache, or trained and put there.
 
     A training that is killed goes on where it was.
+
+    Args:
+        encoder: the frozen model.
+        settings: how it is trained.
+        definitions: of words that the model knows, if there are any.
 
     Raises:
         ModelError: the model knows too few words, or they cannot be hidden.
     """
     model, base = encoder.model, base_of(encoder.model, "a model of the cache")
-    key = network_key(base, settings)
+    key = network_key(base, settings, definitions=sorted(definitions.items()))
     folder = _writable(encoder.folder / "hypernet") if encoder.folder is not None else None
     if folder is not None and (folder / key / MANIFEST).is_file():
         with contextlib.suppress(ContrastokError):  # broken: it is trained again
             return load_network(folder / key, model)
     state = RunState(folder / f"{key}.resume", key) if folder is not None else None
-    lesson = make_lesson(model.tokenizer, {}, settings.seed)
-    trained = train_network(input_embedding(model).weight, lesson, settings, state, encoder.console)
+    lesson = make_lesson(model.tokenizer, {}, settings.seed, definitions)
+    told = read_definitions(encoder, lesson)
+    trained = train_network(input_embedding(model).weight, lesson, told, settings, state, encoder.console)
     if folder is not None and state is not None:
         with contextlib.suppress(OutputError), atomic_folder(folder / key, overwrite=True) as partial:
             save_network(partial, trained, base)

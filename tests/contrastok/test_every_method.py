@@ -106,9 +106,7 @@ def plain_runs(
         words.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
         common: dict[str, Any] = {"terms": (glossary_file,), "model": str(model), "quiet": True}
         gen_pairs(
-            GenPairsConfig(
-                **common, corpus=(str(text),), glossary=(words,), out=folder / "pairs", known_sentences=2
-            )
+            GenPairsConfig(**common, corpus=(str(text),), glossary=(words,), out=folder / "pairs", known_sentences=2)
         )
         runs[kind] = TrainConfig(
             **common, pairs=folder / "pairs", out=folder / "model", init_model=str(donor), device="cpu", epochs=1,
