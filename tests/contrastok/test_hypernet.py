@@ -287,7 +287,7 @@ def test_it_learns_what_definitions_say(defined: Lesson, table: torch.Tensor) ->
     rows[ids] = 4 * outputs[:-1] @ torch.linalg.qr(torch.randn(16, 16, generator=generator))[0]
     outputs[-1] = torch.nan
     told = Definitions(outputs, {i: at for at, i in enumerate(ids)})
-    settings = HypernetSettings(layers=1, epochs=20, batch_size=64, learning_rate=5e-3)
+    settings = HypernetSettings(layers=1, epochs=10, batch_size=64, learning_rate=5e-3)
     mrr = train_network(rows, defined, told, settings, None, QUIET).about["recovery_mrr"]
     assert mrr["hypernet"] > 2 * max(mrr[SILENT], mrr["charlen_mean"])
 
