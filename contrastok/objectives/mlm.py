@@ -25,7 +25,7 @@ NOT_SCORED = -100
 
 
 @objective(
-    "mlm", source="masked LM (BERT, Devlin et al. 2019, arXiv 1810.04805, section 3.1)", masked=True, ranks=False
+    "mlm", source="masked LM (BERT, Devlin et al. 2019, arXiv 1810.04805)", masked=True, ranks=False
 )
 class MaskedLm(Loss):
     """Masked tokens of a sentence in new tokens are predicted by the model's own frozen masked-LM head.
