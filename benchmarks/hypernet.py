@@ -1,10 +1,11 @@
 """Does a hypernetwork bring back words that it never saw better than the mean of their pieces?
 
-    python -m benchmarks.hypernet [--model minilm] [--epochs 10] [--seeds 0] [--out FILE]
+    python -m benchmarks.hypernet [--model minilm] [--epochs 10] [--seeds 0] [--glossary FILE ...] [--out FILE]
 
 Each seed draws 10 % of the known words, which are hidden with all their spellings. A network is trained on the rest of the
-vocabulary; half of the held-out words choose the epoch, the other half are reported. Every initialiser that needs only the
-pieces gives rows for the same words from the same pieces.
+vocabulary; half of the held-out words choose the epoch, the other half are reported. The means of the pieces give rows for
+the same words from the same pieces. With --glossary (term files, a WordNet folder) a second network is trained that also
+reads definitions; held-out words are shown to it with theirs, where they have one, and without.
 
 Prints the rank of each word's own row among all rows, by centred cosine, with 95 % intervals by bootstrap over words.
 """
@@ -22,27 +23,46 @@ import torch
 from benchmarks.harness import write_json
 from benchmarks.markdown import cell
 from benchmarks.markdown import table as markdown
+from contrastok.bank import FrozenEncoder
 from contrastok.console import Console
 from contrastok.fit import gold_ranks
 from contrastok.hiding import HiddenWord
+from contrastok.hypernet.command import look_up
+from contrastok.hypernet.definitions import Definitions, read_definitions
 from contrastok.hypernet.lesson import Lesson, make_lesson
 from contrastok.hypernet.training import HypernetSettings, Trained, train_network
-from contrastok.initializers import INITIALIZERS, InitContext
+from contrastok.initializers import InitContext, initial_rows
 from contrastok.models import input_embedding, load_model
 
 DRAWS = 2000
 """Bootstrap samples."""
+COMPOSED = ("charlen_mean", "subtoken_mean")
+"""Initialisers that the network stands beside: means of the same pieces."""
 SHARES = ("mrr", "hit@1", "hit@10")
 
 
-def ranks_by_method(table: torch.Tensor, lesson: Lesson, trained: Trained) -> dict[str, np.ndarray]:
-    """Ranks of the reported words' own rows, by initialiser, each `[n]`."""
+def ranks_by_method(
+    table: torch.Tensor, lesson: Lesson, trained: Trained, reader: Trained | None, told: Definitions | None
+) -> dict[str, np.ndarray]:
+    """Ranks of the reported words' own rows, by initialiser, each `[n]`.
+
+    Args:
+        table: the embedding table, `[V, d]`.
+        lesson: with the words.
+        trained: a network that reads pieces alone.
+        reader: one that reads definitions too, if there is one.
+        told: these.
+    """
     words = lesson.report
     pieces = tuple(word.pieces for word in words)
     lengths = tuple(lesson.lengths(some) for some in pieces)
     context = InitContext(table, tuple(word.word for word in words), pieces, lengths)
-    rows = {name: method.build(context).float() for name, method in INITIALIZERS.items() if method.from_pieces}
+    rows = {name: initial_rows(name, context) for name in COMPOSED}
     rows["hypernet"] = trained.network.rows(table, pieces, lengths)
+    if reader is not None and told is not None:
+        said = told.of([word.id for word in words])
+        rows["hypernet, with definitions"] = reader.network.rows(table, pieces, lengths, said)
+        rows["the same, not told them"] = reader.network.rows(table, pieces, lengths)
     return {name: _ranks(found, words, table, trained) for name, found in rows.items()}
 
 
@@ -72,18 +92,23 @@ def main() -> None:
     parser.add_argument("--model", default="minilm")
     parser.add_argument("--epochs", type=int, default=HypernetSettings.epochs)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--glossary", type=Path, nargs="+", default=[], help="definitions of known words")
     parser.add_argument("--out", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     model, console = load_model(arguments.model), Console()
+    definitions = look_up(model.tokenizer, arguments.glossary)
+    encoder = FrozenEncoder(model, model.tokenizer, console=console)
     table = input_embedding(model).weight.detach().float()
     found: dict[str, list[np.ndarray]] = {}
     about = []
     for seed in arguments.seeds:
-        lesson = make_lesson(model.tokenizer, {}, seed)
+        lesson = make_lesson(model.tokenizer, {}, seed, definitions)
         settings = HypernetSettings(epochs=arguments.epochs, seed=seed)
-        trained = train_network(table, lesson, settings, None, console)
-        about.append(trained.about)
-        for name, ranks in ranks_by_method(table, lesson, trained).items():
+        told = read_definitions(encoder, lesson)
+        trained = train_network(table, lesson, None, settings, None, console)
+        reader = None if told is None else train_network(table, lesson, told, settings, None, console)
+        about += [network.about for network in (trained, reader) if network is not None]
+        for name, ranks in ranks_by_method(table, lesson, trained, reader, told).items():
             found.setdefault(name, []).append(ranks)
     told = {name: np.concatenate(ranks) for name, ranks in found.items()}
     lines = {name: figures(ranks, told["charlen_mean"]) for name, ranks in told.items()}
@@ -91,6 +116,7 @@ def main() -> None:
     words = len(told["charlen_mean"])
     print(f"\n{arguments.model}, {words:,} held-out words, seeds {', '.join(map(str, arguments.seeds))}")
     facts = {"model": arguments.model, "seeds": arguments.seeds, "words": words, "table": lines, "networks": about}
+    facts["glossary"] = [path.name for path in arguments.glossary]
     write_json(facts, arguments.out)
 
 

@@ -260,7 +260,10 @@ class TrainConfig(VocabularyOptions, Common):
             and self.trainable in TRAINABLES
             and TRAINABLES[self.trainable].needs_fp32
         ):
-            found.append(f"--trainable {self.trainable} trains a copy of the table, which the head does not see")
+            found.append(
+                f"--trainable {self.trainable} trains a copy of the table, which the head of --objective "
+                f"{self.objective} does not see: take rows, row_lora, adapter or mixing"
+            )
         if self.optimizer != "adam" and self.trainable != "rows":
             found.append(f"--optimizer {self.optimizer} moves rows: leave out --trainable {self.trainable}")
         for name in ("two_stage", "lora"):
@@ -362,6 +365,8 @@ class TrainHypernetConfig(Common):
     """Local folder, hub name, or minilm for the packaged all-MiniLM-L6-v2."""
     corpus: tuple[str, ...] = ()
     """Text that says how often words occur, as gen-pairs reads it; without it every known word counts once."""
+    glossary: tuple[Path, ...] = ()
+    """Definitions of words that the model knows, which the network then reads too: term files or a WordNet folder."""
     out: Path | None = None
     """Folder for the hypernetwork."""
     text_field: str = "text"

@@ -185,6 +185,7 @@ def load_with(kind: str, folder: str, name: str, head: str) -> tuple[Any, list[s
         full, found = auto.from_pretrained(folder, output_loading_info=True, **SAFE, **_trust())
     except (ValueError, OSError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = "its architecture has none" if first.startswith("Unrecognized configuration class") else first
         raise ModelError(
             f"cannot be loaded with {head}: {first}", where=name, hint="take another --model or --objective"
         ) from error

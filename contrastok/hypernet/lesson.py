@@ -10,6 +10,8 @@ import numpy as np
 
 from contrastok.candidates import candidates
 from contrastok.errors import ModelError
+from contrastok.evidence import WordEvidence
+from contrastok.features import word_inputs
 from contrastok.hiding import HiddenWord, hidden_alone, hide_words
 from contrastok.hypernet.sampling import PieceSampler
 from contrastok.token_text import TokenText, token_texts
@@ -33,7 +35,8 @@ Ids = tuple[int, ...]
 class Lesson:
     """Tokens to learn from, and words held out.
 
-    Neither a row of a held-out word nor that of another spelling of it is a target, a piece or a negative.
+    Neither a row of a held-out word nor that of another spelling of it is a target, a piece or a negative, and no
+    definition is read with its token.
 
     Attributes:
         ids: of the tokens to learn from, ascending.
@@ -42,6 +45,7 @@ class Lesson:
         sampler: of the other splits.
         sizes: characters that each possible piece covers, by its id.
         choose, report: held-out words: those that choose the epoch, and those that are reported.
+        definitions: by the id of a word, also of a held-out one: tokens of its definition, without its own.
     """
 
     ids: tuple[int, ...]
@@ -51,6 +55,7 @@ class Lesson:
     sizes: Mapping[int, int]
     choose: tuple[HiddenWord, ...]
     report: tuple[HiddenWord, ...]
+    definitions: Mapping[int, Ids]
 
     def splits(self, generator: np.random.Generator) -> list[tuple[int, Ids]]:
         """One epoch: every token with pieces newly drawn; tokens that cannot be split are left out."""
@@ -68,13 +73,16 @@ class Lesson:
         return tuple(self.sizes.get(i, 1) for i in pieces)
 
 
-def make_lesson(tokenizer: PreTrainedTokenizerFast, frequencies: Mapping[str, int], seed: int) -> Lesson:
+def make_lesson(
+    tokenizer: PreTrainedTokenizerFast, frequencies: Mapping[str, int], seed: int, definitions: Mapping[str, str]
+) -> Lesson:
     """Draw the held-out words, hide them, and split all others.
 
     Args:
         tokenizer: of the model.
         frequencies: of words in the user's text; without any, every known word counts once.
         seed: draws the held-out words.
+        definitions: of known words; those of others are not looked at.
 
     Raises:
         ModelError: too few words, or words cannot be hidden from this tokenizer.
@@ -91,7 +99,8 @@ def make_lesson(tokenizer: PreTrainedTokenizerFast, frequencies: Mapping[str, in
     gone = set(held.ids)
     every = {i: text for i, text in token_texts(tokenizer).items() if " " not in text.text}
     texts = {i: text for i, text in every.items() if i not in gone and _key(text.text) not in out}
-    own = {word.id: word.pieces for word in hidden_alone(hidden, rest).values()}
+    alone = tuple(hidden_alone(hidden, rest).values())
+    own = {word.id: word.pieces for word in alone}
     targets = {i: text for i, text in texts.items() if len(text.text) > 1}
     half = len(held.words) // 2
     return Lesson(
@@ -102,7 +111,19 @@ def make_lesson(tokenizer: PreTrainedTokenizerFast, frequencies: Mapping[str, in
         {i: len(text.text) for i, text in every.items()},
         held.words[:half],
         held.words[half:],
+        _defined((*held.words, *alone), definitions, hidden),
     )
+
+
+def _defined(
+    words: tuple[HiddenWord, ...], definitions: Mapping[str, str], hidden: PreTrainedTokenizerFast
+) -> dict[int, Ids]:
+    """Definitions as the tokens of a tokenizer without the held-out words, each without its own word's token."""
+    told = [word for word in words if definitions.get(word.word)]
+    texts = [WordEvidence(word.word, True, definitions[word.word], (), (), ()) for word in told]
+    pieces = [word.pieces for word in told]
+    inputs = word_inputs(texts, [word.ids for word in told], pieces, pieces, hidden, 0)
+    return {word.id: found.definition[0] for word, found in zip(told, inputs, strict=True) if found.definition}
 
 
 def _hold_out(words: tuple[str, ...], seed: int) -> tuple[list[str], list[str]]:

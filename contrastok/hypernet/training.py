@@ -15,6 +15,7 @@ from contrastok.console import Console
 from contrastok.errors import ContrastokError
 from contrastok.fit import gold_ranks
 from contrastok.hiding import HiddenWord
+from contrastok.hypernet.definitions import Definitions
 from contrastok.hypernet.lesson import Lesson
 from contrastok.hypernet.network import HyperNetwork, padded
 from contrastok.initializers import FALLBACK, InitContext, initial_rows
@@ -25,6 +26,8 @@ FORMAT = 1
 """Counted up when a network of the same options would come out otherwise."""
 LEXICAL, CONTRAST, TEMPERATURE = 0.9, 0.1, 0.25
 """Weights of the two losses and temperature of the second, as HyperOFA (arXiv:2504.21018) has them."""
+SILENT = "hypernet without definitions"
+"""What the recovery of a network that reads definitions is called where it got none."""
 WARM_UP = 0.05
 """Share of the training in which the learning rate rises."""
 
@@ -56,7 +59,8 @@ class Trained:
 
     Attributes:
         network: in eval mode, with the weights of the best epoch.
-        about: counts, the curve, the chosen epoch, and the recovery of held-out words beside `charlen_mean`'s.
+        about: counts, the curve, the chosen epoch, and the recovery of held-out words beside `charlen_mean`'s, and
+            beside its own without definitions where it reads some.
     """
 
     network: HyperNetwork
@@ -79,13 +83,19 @@ def row_loss(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 
 
 def train_network(
-    table: torch.Tensor, lesson: Lesson, settings: HypernetSettings, state: RunState | None, console: Console
+    table: torch.Tensor,
+    lesson: Lesson,
+    definitions: Definitions | None,
+    settings: HypernetSettings,
+    state: RunState | None,
+    console: Console,
 ) -> Trained:
     """Train a network; the same arguments give the same bits on the same machine, resumed or not.
 
     Args:
         table: the model's embedding table, `[V, d]`; it is not changed.
         lesson: tokens to learn from, and held-out words.
+        definitions: the lesson's, as the frozen model reads them; without them the network reads pieces alone.
         settings: how.
         state: where the progress of a run that may be killed is kept.
         console: where it is shown.
@@ -93,22 +103,33 @@ def train_network(
     Raises:
         ContrastokError: the loss is not finite.
     """
-    return _Course(table.detach().float(), lesson, settings, console).run(state)
+    return _Course(table.detach().float(), lesson, definitions, settings, console).run(state)
 
 
 class _Course:
     """A network in training."""
 
-    def __init__(self, table: torch.Tensor, lesson: Lesson, settings: HypernetSettings, console: Console) -> None:
+    def __init__(
+        self,
+        table: torch.Tensor,
+        lesson: Lesson,
+        definitions: Definitions | None,
+        settings: HypernetSettings,
+        console: Console,
+    ) -> None:
         self.table, self.lesson, self.settings, self.console = table, lesson, settings, console
+        self.definitions = definitions
         self.ids = torch.tensor(lesson.ids, device=table.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.network = HyperNetwork(table.shape[1], settings.layers)
+            told = 0 if definitions is None else definitions.outputs.shape[1]
+            self.network = HyperNetwork(table.shape[1], settings.layers, told)
         self.network.to(table.device).learn_scale(table[self.ids])
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.best = self._weights()
-        self.curve: list[dict[str, Any]] = [{"epoch": 0, "loss": None, "mrr": self._recovery(lesson.choose)}]
+        self.curve: list[dict[str, Any]] = [
+            {"epoch": 0, "loss": None, "mrr": self._recovery(lesson.choose, definitions)}
+        ]
 
     def run(self, state: RunState | None) -> Trained:
         first = self._resume(state)
@@ -116,7 +137,8 @@ class _Course:
             task = progress.add_task("Training the hypernetwork", total=self.settings.epochs, completed=first, note="")
             for epoch in range(first, self.settings.epochs):
                 loss = self._epoch(epoch)
-                point = {"epoch": epoch + 1, "loss": loss, "mrr": self._recovery(self.lesson.choose)}
+                mrr = self._recovery(self.lesson.choose, self.definitions)
+                point = {"epoch": epoch + 1, "loss": loss, "mrr": mrr}
                 if point["mrr"] > max(past["mrr"] for past in self.curve):
                     self.best = self._weights()
                 self.curve.append(point)
@@ -130,13 +152,14 @@ class _Course:
         """One pass over the vocabulary; the mean loss."""
         generator = np.random.default_rng([self.settings.seed, 1 + epoch])
         batches = list(self._batches(self.lesson.splits(generator), generator))
+        told = None if self.definitions is None else self.definitions.thinned(generator)
         losses = []
         with torch.random.fork_rng(devices=[self.table.device] if self.table.is_cuda else []):
             torch.manual_seed(int(generator.integers(2**63)))
             self.network.train()
             for at, (targets, pieces) in enumerate(batches):
                 progress = (epoch + (at + 1) / len(batches)) / self.settings.epochs
-                losses.append(self._step(targets, pieces, rate(progress) * self.settings.learning_rate))
+                losses.append(self._step(targets, pieces, told, rate(progress) * self.settings.learning_rate))
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             raise ContrastokError("the loss of the hypernetwork is not finite", hint="lower --learning-rate")
@@ -153,10 +176,10 @@ class _Course:
             chosen = [splits[at] for at in order[start : start + size]]
             yield [i for i, _ in chosen], [pieces for _, pieces in chosen]
 
-    def _step(self, targets: list[int], pieces: list[Ids], rate: float) -> torch.Tensor:
+    def _step(self, targets: list[int], pieces: list[Ids], told: Definitions | None, rate: float) -> torch.Tensor:
         ids, sizes = padded(pieces, [self.lesson.lengths(some) for some in pieces])
-        network, device = self.network, self.table.device
-        predicted = network(network.scaled(self.table[ids.to(device)]), sizes.to(device))
+        network, device, said = self.network, self.table.device, None if told is None else told.of(targets)
+        predicted = network(network.scaled(self.table[ids.to(device)]), sizes.to(device), said)
         loss = row_loss(predicted, network.scaled(self.table[torch.tensor(targets, device=device)]))
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.zero_grad()
@@ -164,10 +187,10 @@ class _Course:
         self.optimizer.step()
         return loss.detach()
 
-    def _recovery(self, words: Sequence[HiddenWord]) -> float:
+    def _recovery(self, words: Sequence[HiddenWord], told: Definitions | None) -> float:
         """What the network recovers of held-out words: see `_mrr`."""
-        pieces = [word.pieces for word in words]
-        return self._mrr(self.network.rows(self.table, pieces, [self.lesson.lengths(p) for p in pieces]), words)
+        pieces, said = [word.pieces for word in words], None if told is None else told.of([word.id for word in words])
+        return self._mrr(self.network.rows(self.table, pieces, [self.lesson.lengths(p) for p in pieces], said), words)
 
     def _composed(self, words: Sequence[HiddenWord]) -> float:
         """What the means of their pieces, weighted by characters, recover of them."""
@@ -183,15 +206,17 @@ class _Course:
         return float((1 / ranks).mean())
 
     def _about(self) -> dict[str, Any]:
-        report = self.lesson.report
+        report, told = self.lesson.report, self.definitions
+        mrr = {"hypernet": self._recovery(report, told), "charlen_mean": self._composed(report)}
         best = max(self.curve, key=lambda point: point["mrr"])  # the first of equals, as in `run`
         return {
             "settings": asdict(self.settings),
             "learned_tokens": len(self.lesson.ids),
             "held_out": {"choose": len(self.lesson.choose), "report": len(report)},
             "epoch": best["epoch"],
-            "recovery_mrr": {"hypernet": self._recovery(report), "charlen_mean": self._composed(report)},
+            "recovery_mrr": mrr if told is None else {**mrr, SILENT: self._recovery(report, None)},
             "curve": self.curve,
+            **({} if told is None else {"definitions": {"words": len(told.places), "dim": told.outputs.shape[1]}}),
         }
 
     def _weights(self) -> dict[str, torch.Tensor]:

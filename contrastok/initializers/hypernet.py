@@ -1,4 +1,4 @@
-"""Rows that a small network gives from the rows of the pieces."""
+"""Rows that a small network gives from the rows of the pieces and, where it reads them, from definitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from contrastok.initializers import InitContext, initializer
     needs=("encoder",),
 )
 def hypernet(context: InitContext) -> torch.Tensor:
-    """A network reads the rows of the pieces; it was trained on the model's own words, split artificially."""
+    """A network reads the rows of the pieces, and definitions; it learned from the model's own words, split at will."""
+    from contrastok.hypernet.definitions import definitions_of_terms
     from contrastok.hypernet.store import kept_network, load_network
     from contrastok.hypernet.training import HypernetSettings
 
@@ -22,5 +23,9 @@ def hypernet(context: InitContext) -> torch.Tensor:
     if folder is not None:
         trained = load_network(folder, encoder.model)
     else:
-        trained = kept_network(encoder, HypernetSettings(seed=context.seed))
-    return trained.network.rows(context.table, context.pieces, context.lengths)
+        known = {word.token: word.definition for word in context.evidence if word.known and word.definition}
+        trained = kept_network(encoder, HypernetSettings(seed=context.seed), known)
+    told = None
+    if trained.network.reading is not None:
+        told = definitions_of_terms(encoder, [word.definition for word in context.of_terms()])
+    return trained.network.rows(context.table, context.pieces, context.lengths, told)

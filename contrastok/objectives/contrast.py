@@ -88,7 +88,7 @@ class AnchoredPairs(Contrast):
             )
 
 
-@objective("pairs", source="InfoNCE (van den Oord et al. 2018, arXiv 1807.03748, eq. 4)")
+@objective("pairs", source="InfoNCE (van den Oord et al. 2018, arXiv 1807.03748)")
 class Pairs(AnchoredPairs):
     """Sentence with the token against its pair's frozen key, held by nothing."""
 
@@ -96,7 +96,7 @@ class Pairs(AnchoredPairs):
 
 
 @objective(
-    "cross_tokenisation", source="InfoNCE (van den Oord et al. 2018, arXiv 1807.03748, eq. 4) over two tokenisations",
+    "cross_tokenisation", source="InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) over two tokenisations",
     own_keys=True,
 )  # fmt: skip
 class CrossTokenisation(Contrast):
@@ -112,7 +112,7 @@ class CrossTokenisation(Contrast):
             return LossTerms.of(losses.mean(), contrast=losses.mean(), accuracy=hits.float().mean())
 
 
-@objective("supervised_simcse", source="supervised SimCSE (Gao et al. 2021, arXiv 2104.08821, eq. 5) with frozen keys")
+@objective("supervised_simcse", source="after supervised SimCSE (Gao et al. 2021, arXiv 2104.08821), with frozen keys")
 class SupervisedSimcse(Contrast):
     """Sentence with the token against the other pairs' positives and all hard negatives of the batch, its own weighted.
 

@@ -24,9 +24,7 @@ NOT_SCORED = -100
 """Label of positions that do not count."""
 
 
-@objective(
-    "mlm", source="masked LM (BERT, Devlin et al. 2019, arXiv 1810.04805, section 3.1)", masked=True, ranks=False
-)
+@objective("mlm", source="masked LM (BERT, Devlin et al. 2019, arXiv 1810.04805)", masked=True, ranks=False)
 class MaskedLm(Loss):
     """Masked tokens of a sentence in new tokens are predicted by the model's own frozen masked-LM head.
 

@@ -110,7 +110,7 @@ class Mixture(nn.Module):
         return torch.einsum("nm,nmd->nd", self.c.softmax(-1) if self.convex else self.c, self.old)
 
 
-@trainable("row_lora", source="LoRA (Hu et al. 2021, arXiv 2106.09685, eq. 3) on the new rows alone", rate=0.03)
+@trainable("row_lora", source="LoRA (Hu et al. 2021, arXiv 2106.09685) on the new rows alone", rate=0.03)
 def row_lora(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, config: TrainConfig) -> RowOverlay:
     """New rows that move together in `--rank` directions, which are learned too."""
     overlay = attach(model, plan, first)
