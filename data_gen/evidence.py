@@ -139,7 +139,7 @@ class _Miner:
         for block in blocks(unicodedata.normalize("NFC", document.text)):
             if also is not None:
                 also(block)
-            if self.matcher.find(block):  # splitting every block into sentences would take most of the time
+            if self.matcher.holds(block):  # splitting every block into sentences would take most of the time
                 for sentence in split_sentences(block):
                     self._look_at(sentence, document.source)
 

@@ -27,6 +27,8 @@ _PROBLEMS_SHOWN = 20
 
 def clean(text: str) -> str:
     """Replace what no encoder or file format takes, NUL and halves of surrogate pairs, by U+FFFD."""
+    if text.isascii() and "\x00" not in text:  # nearly all text, told without a look at each character
+        return text
     return _NO_TEXT.sub("\ufffd", text)
 
 
