@@ -109,6 +109,7 @@ def build_manifest(
                 "relations": entry.get("relations") or _relations(term),
                 "evidence": {
                     "sentences": entry.get("sentences", 0),
+                    "generated": entry.get("generated", 0),
                     "pairs": entry.get("pairs", {}),
                     "negatives": entry.get("negatives", 0),
                     "examples": entry.get("examples", [])[:3],

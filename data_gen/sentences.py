@@ -29,7 +29,7 @@ def blocks(text: str) -> Iterator[str]:
 
 
 def single_spaced(text: str) -> str:
-    """White space collapsed and stripped. What is printable has no white space but spaces, which most text has singly."""
+    """White space collapsed and stripped. Printable text has none but spaces, and mostly single ones."""
     return text.strip(" ") if text.isprintable() and "  " not in text else " ".join(text.split())
 
 
