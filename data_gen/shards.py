@@ -69,8 +69,9 @@ def _between_lines(may_cut: Cut) -> Callable[[Path, int], Iterator[tuple[int, in
         with path.open("rb") as handle:
             at, line = 0, 1
             while at + size < end:
-                line += _count_lines(handle, size) + 1
-                before = handle.readline()  # the rest of the line that the size cuts through
+                line += _count_lines(handle, size) + 2
+                handle.readline()  # the rest of the line that the size cuts through
+                before = handle.readline()
                 while (after := handle.readline()) and not may_cut(before, after):
                     before, line = after, line + 1
                 if not after:
