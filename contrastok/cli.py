@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"contrastok: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("contrastok: interrupted; what train had done is kept, the same command goes on from there\n")
+        sys.stderr.write("contrastok: interrupted; what was done is kept, the same command goes on from there\n")
         return 130
     return 0
 

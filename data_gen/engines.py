@@ -18,7 +18,7 @@ from contrastok.data_gen.findings import Findings
 from contrastok.data_gen.fold import Fold
 from contrastok.data_gen.matcher import TermMatcher
 from contrastok.data_gen.text_sample import CHARACTERS, TextSample
-from contrastok.errors import ConfigError
+from contrastok.errors import ConfigError, ContrastokError
 
 if TYPE_CHECKING:
     from contrastok.scale_config import ScaleOptions
@@ -86,16 +86,26 @@ def local(job: Job, options: ScaleOptions) -> Iterator[Submit]:
     if options.num_proc == 1:
         yield lambda shard, threshold: partial(mine_shard, packed, shard, threshold)
         return
-    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
     from multiprocessing import get_context
 
     # A fork of a process that holds threads (torch, tokenizers) may hang.
     with ProcessPoolExecutor(options.num_proc, get_context("spawn"), _die_with_parent) as pool:
         try:
             yield lambda shard, threshold: pool.submit(mine_shard, packed, shard, threshold).result
+        except BrokenExecutor as error:
+            raise _lost(error) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _lost(error: Exception) -> ContrastokError:
+    hint = (
+        "was there enough memory? Take fewer --num-proc; the same command goes on with the shards that are left. "
+        "In a script, call gen_pairs below if __name__ == '__main__'"
+    )
+    return ContrastokError(f"a worker ended before its shard was done: {error}", hint=hint)
 
 
 def _die_with_parent() -> None:
@@ -113,7 +123,7 @@ def ray(job: Job, options: ScaleOptions) -> Iterator[Submit]:
     if find_spec("ray") is None:
         raise ConfigError("--engine ray needs the package ray", hint="pip install 'contrastok[ray]'")
     import ray as engine
-    from ray.exceptions import RayTaskError
+    from ray.exceptions import RayError, RayTaskError
 
     own = not engine.is_initialized()
     if own:
@@ -131,6 +141,8 @@ def ray(job: Job, options: ScaleOptions) -> Iterator[Submit]:
                 return engine.get(reference)  # type: ignore[no-any-return]
             except RayTaskError as error:
                 raise error.cause from None
+            except RayError as error:
+                raise _lost(error) from error
 
         yield lambda shard, threshold: partial(wait, remote.remote(packed, shard, threshold))
     finally:

@@ -5,6 +5,7 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from contrastok.data_gen.matcher import TermMatcher
 from contrastok.data_gen.mining import KeptShards, mine_shards
 from contrastok.data_gen.reservoir import Distinct, keyed_hash
 from contrastok.data_gen.shards import cut_shards
-from contrastok.errors import ConfigError, InputError
+from contrastok.errors import ConfigError, ContrastokError, InputError
 from contrastok.scale_config import ScaleOptions
 
 TERMS = ("halloumi", "sumac")
@@ -122,6 +123,20 @@ def test_an_error_in_a_worker_is_told_as_in_this_process(corpus: Path, job: Job)
             mined(corpus, job, num_proc=workers)
         messages.append(str(caught.value))
     assert messages[0] == messages[1] and "a.txt:1" in messages[0] and "iconv" in messages[0]
+
+
+def test_a_worker_that_is_lost_is_told(corpus: Path, job: Job) -> None:
+    shard = whole_shards([str(corpus)], "text", "train")[0]
+
+    def lose_one() -> None:
+        with engines.local(job, ScaleOptions(num_proc=2)) as submit:
+            submit(shard, 2**64)()
+            for child in active_children():
+                child.kill()
+            submit(shard, 2**64)()
+
+    with pytest.raises(ContrastokError, match="a worker ended before its shard was done"):
+        lose_one()
 
 
 def test_ray_finds_the_same(corpus: Path, job: Job) -> None:
