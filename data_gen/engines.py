@@ -117,6 +117,19 @@ def _die_with_parent() -> None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
+def _start(init: Callable[..., object], options: ScaleOptions) -> None:
+    """Start Ray here, or find it. It tells nobody that it runs, and is given time on a busy machine."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
+    here = {"num_cpus": options.num_proc, "include_dashboard": False} if options.ray_address == "local" else {}
+    try:
+        init(options.ray_address, log_to_driver=False, **here)
+    except Exception as error:  # it raises what it likes, a bare Exception too
+        hint = "local starts Ray here, auto finds a running one; see docs/scale.md"
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(f"no Ray at --ray-address {options.ray_address}: {reason}", hint=hint) from error
+
+
 @contextmanager
 def ray(job: Job, options: ScaleOptions) -> Iterator[Submit]:
     """A Ray cluster, or Ray on this machine. Ray starts a task again whose worker was lost."""
@@ -127,12 +140,7 @@ def ray(job: Job, options: ScaleOptions) -> Iterator[Submit]:
 
     own = not engine.is_initialized()
     if own:
-        here = {"num_cpus": options.num_proc, "include_dashboard": False} if options.ray_address == "local" else {}
-        try:
-            engine.init(options.ray_address, log_to_driver=False, **here)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            hint = "local starts Ray here, auto finds a running one; see docs/scale.md"
-            raise ConfigError(f"no Ray at --ray-address {options.ray_address}: {error}", hint=hint) from None
+        _start(engine.init, options)
     try:
         packed, remote = engine.put(pickle.dumps(job)), engine.remote(mine_shard)
 

@@ -139,12 +139,23 @@ def test_a_worker_that_is_lost_is_told(corpus: Path, job: Job) -> None:
         lose_one()
 
 
-def test_ray_finds_the_same(corpus: Path, job: Job) -> None:
-    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+@pytest.fixture
+def ray() -> Iterator[None]:
+    """Started once: that takes longer than everything else."""
+    engine = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    engines._start(engine.init, ScaleOptions(engine="ray", num_proc=2))
+    yield
+    engine.shutdown()
+
+
+def test_ray_finds_the_same(corpus: Path, job: Job, ray: None) -> None:
     whole = mined(corpus, job)
     for workers in (1, 2):
         KeptShards.of(corpus.parent / "out", job, "tokenizer").clear()
         assert mined(corpus, job, engine="ray", num_proc=workers) == whole
+    (corpus / "a.txt").write_bytes(b"Gruy\xe8re\n")
+    with pytest.raises(InputError, match=r"a\.txt:1: is not UTF-8"):
+        mined(corpus, job, engine="ray")
 
 
 def test_without_ray_the_extra_is_named(corpus: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
