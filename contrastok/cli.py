@@ -39,7 +39,7 @@ RUNNERS = {
 }
 """Where the function of each command lies; imported when it is called."""
 
-GO_ON = ("train", "train-hypernet", "compare")
+GO_ON = ("gen-pairs", "train", "train-hypernet", "compare")
 """Commands that keep what they had done when they are stopped."""
 
 DESCRIPTION = """Teach a pretrained encoder new words: add tokens, train only their rows, prove where they landed.

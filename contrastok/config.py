@@ -29,15 +29,17 @@ import tyro
 from contrastok.errors import ConfigError, InputError, did_you_mean, raise_all
 from contrastok.eval_config import EVAL_COMMANDS
 from contrastok.guidance_config import GUIDANCE_COMMANDS
+from contrastok.llm_config import LLMOptions
 from contrastok.options import Common, VocabularyOptions, flag, missing
 from contrastok.report_config import ReportConfig
+from contrastok.scale_config import ScaleOptions
 
 MOST_TRIALS = 11
 """Settings of the word stage that there are to try."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenPairsConfig(VocabularyOptions, Common):
+class GenPairsConfig(VocabularyOptions, LLMOptions, ScaleOptions, Common):
     """Find evidence for each term and write contrastive training pairs.
 
     Example: contrastok gen-pairs --terms terms.jsonl --corpus corpus/ --out pairs/
@@ -80,7 +82,7 @@ class GenPairsConfig(VocabularyOptions, Common):
     def problems(self) -> list[str]:
         """Everything that is wrong with these options, one sentence each."""
         found = super().problems()
-        found += missing(self, "terms", "corpus", "out")
+        found += missing(self, "terms", "corpus", "out") + self.scale_problems() + self.llm_problems()
         found += [
             f"--{flag(name)} must be at least {low}, not {getattr(self, name)}"
             for name, low in (
@@ -552,10 +554,17 @@ def _name(key: str) -> str:
     return key.replace("-", "_")
 
 
+SHOWN = {"config", "dry_run", "overwrite", "quiet", "json", "out", "profile", "report_to", "trust_remote_code"}
+"""Options that say how a run goes and is shown, and nothing of its result."""
+WORKERS = {"num_proc", "engine", "ray_address"}
+"""Where a run is made: the result is the same."""
+
+
 def as_json(config: Common) -> dict[str, Any]:
     """The options that decide a result, as plain JSON values (paths as text; how it was shown left out)."""
-    shown = {"config", "dry_run", "overwrite", "quiet", "json", "out", "profile", "report_to", "trust_remote_code"}
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in shown}
+    return {
+        f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.name not in SHOWN | WORKERS
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -110,6 +110,7 @@ def build_manifest(
                 **({"special": True} if name in words.plan.special else {}),
                 "evidence": {
                     "sentences": entry.get("sentences", 0),
+                    "generated": entry.get("generated", 0),
                     "pairs": entry.get("pairs", {}),
                     "negatives": entry.get("negatives", 0),
                     "examples": entry.get("examples", [])[:3],

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,29 @@ class Document:
     source: str
 
 
-Stream = Callable[[], Iterator[Document]]
-CorpusReader = Callable[[Path, str], Iterator[Document]]
+@dataclass(frozen=True)
+class Shard:
+    """A piece of a corpus that is read on its own; the pieces of a file give the documents of the whole.
+
+    Attributes:
+        source: a file, a WordNet folder, or the name of a dataset.
+        start: first byte of .txt and .jsonl, first row group of .parquet; all other kinds are read whole.
+        stop: one past the last; None is the end.
+        first: number of the first line or row.
+    """
+
+    source: str
+    start: int = 0
+    stop: int | None = None
+    first: int = 1
+
+    @property
+    def path(self) -> Path:
+        """The source as a path."""
+        return Path(self.source)
+
+
+CorpusReader = Callable[[Shard, str], Iterator[Document]]
 
 
 def read_corpus(sources: Sequence[str], text_field: str = "text", split: str = "train") -> Iterator[Document]:
@@ -69,23 +89,52 @@ def read_corpus(sources: Sequence[str], text_field: str = "text", split: str = "
         InputError: lists every source that is no file, folder or dataset; or, while iterating, names the file
             and line that cannot be read.
     """
+    shards = whole_shards(sources, text_field, split)
+    return (document for shard in shards for document in read_shard(shard, text_field, split))
+
+
+def whole_shards(sources: Sequence[str], text_field: str, split: str) -> list[Shard]:
+    """Look all sources up: every file, WordNet folder and dataset as one piece. Nothing of their content is read.
+
+    Raises:
+        InputError: lists every source that is no file, folder or dataset.
+    """
     problems: list[InputError] = []
-    streams: list[Stream] = []
+    shards: list[Shard] = []
     for source in _checked(sources):
         try:
-            streams += _streams_of(source, text_field, split)
+            shards += _whole(source, text_field, split)
         except InputError as problem:
             problems.append(problem)
     raise_problems(problems)
-    return (document for stream in streams for document in stream())
+    return shards
 
 
-def _streams_of(source: str, text_field: str, split: str) -> list[Stream]:
+def _whole(source: str, text_field: str, split: str) -> list[Shard]:
     if os.path.isdir(source) and is_database(Path(source)):
-        return [partial(_read_wordnet, Path(source))]
-    if files := _files_of(source):
-        return [partial(reader_for(file, CORPUS_READERS), file, text_field) for file in files]
-    return [_open_dataset(source, text_field, split)]
+        return [Shard(source)]
+    files = _files_of(source)
+    if not files:
+        _open_dataset(source, split)
+    return [Shard(str(file)) for file in files] or [Shard(source)]
+
+
+def read_shard(shard: Shard, text_field: str, split: str) -> Iterator[Document]:
+    """Stream the documents of a piece of a corpus.
+
+    Args:
+        shard: from `whole_shards`, or a part of such a one.
+        text_field: see `read_corpus`.
+        split: see `read_corpus`.
+
+    Raises:
+        InputError: while iterating; names the file and line that cannot be read.
+    """
+    if os.path.isdir(shard.source):
+        return _read_wordnet(shard.path)
+    if os.path.exists(shard.source):
+        return reader_for(shard.path, CORPUS_READERS)(shard, text_field)  # type: ignore[no-any-return]
+    return _read_dataset(_open_dataset(shard.source, split), shard.source, text_field, split)
 
 
 def describe_corpus(sources: Sequence[str]) -> tuple[int, int]:
@@ -142,12 +191,12 @@ def _files_in(folder: Path) -> list[Path]:
     raise InputError(f"the folder holds {what}", where=folder, hint=f"known: {', '.join(CORPUS_READERS)}")
 
 
-def _read_txt(path: Path, text_field: str) -> Iterator[Document]:
-    parts: list[str] = []
+def _read_txt(shard: Shard, text_field: str) -> Iterator[Document]:
+    path, parts = shard.path, list[str]()
     start = length = 0
-    for number, line in lines(path):
+    for number, line in lines(path, shard.start, shard.stop, shard.first):
         text = clean(line).strip()
-        wrapped = parts and text[:1].islower() and not _SENTENCE_END.search(parts[-1][-20:])
+        wrapped = parts and goes_on(parts[-1], text)
         if parts and not (wrapped and length + len(text) <= _LONGEST_JOINED):
             yield Document(" ".join(parts), f"{path}:{start}")
             parts, length = [], 0
@@ -159,29 +208,36 @@ def _read_txt(path: Path, text_field: str) -> Iterator[Document]:
         yield Document(" ".join(parts), f"{path}:{start}")
 
 
-def _read_jsonl(path: Path, text_field: str) -> Iterator[Document]:
-    yield from _documents(json_records(path), text_field)
+def goes_on(line: str, following: str) -> bool:
+    """Whether a line of text goes on in the next one, both stripped: that starts small, and nothing has ended."""
+    return following[:1].islower() and not _SENTENCE_END.search(line[-20:])
 
 
-def _read_csv(path: Path, text_field: str) -> Iterator[Document]:
-    yield from _documents(csv_records(path), text_field)
+def _read_jsonl(shard: Shard, text_field: str) -> Iterator[Document]:
+    yield from _documents(json_records(shard.path, shard.start, shard.stop, shard.first), text_field)
 
 
-def _read_parquet(path: Path, text_field: str) -> Iterator[Document]:
+def _read_csv(shard: Shard, text_field: str) -> Iterator[Document]:
+    yield from _documents(csv_records(shard.path), text_field)
+
+
+def _read_parquet(shard: Shard, text_field: str) -> Iterator[Document]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = shard.path
     try:
         # these two read a row group piece by piece instead of whole
         with pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as table:
             if text_field not in table.schema_arrow.names:
                 raise _without_field(text_field, table.schema_arrow.names, str(path))
-            number = 0
-            for batch in table.iter_batches(batch_size=_ROWS_A_BATCH, columns=[text_field]):
-                for value in batch.column(text_field):
-                    number += 1
-                    where = f"{path}:{number}"
-                    yield from _documents([(where, {text_field: value.as_py()})], text_field)
+            groups = range(table.num_row_groups)[shard.start : shard.stop]
+            number = shard.first
+            for batch in table.iter_batches(batch_size=_ROWS_A_BATCH, columns=[text_field], row_groups=groups):
+                values = batch.column(text_field).to_pylist()
+                records = ((f"{path}:{row}", {text_field: value}) for row, value in enumerate(values, number))
+                yield from _documents(records, text_field)
+                number += len(values)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
 
@@ -194,15 +250,14 @@ CORPUS_READERS: dict[str, CorpusReader] = {
 }
 
 
-def _open_dataset(name: str, text_field: str, split: str) -> Stream:
+def _open_dataset(name: str, split: str) -> Any:
     """Look up a dataset by its name; nothing but its description is read yet."""
     import datasets
 
     try:
-        rows = datasets.load_dataset(name, split=split, streaming=True)
+        return datasets.load_dataset(name, split=split, streaming=True)
     except Exception as error:  # the library, its network and its file readers raise what they like
         raise _no_dataset(name, split, error) from None
-    return partial(_read_dataset, rows, name, text_field, split)
 
 
 def _read_dataset(rows: Any, name: str, text_field: str, split: str) -> Iterator[Document]:

@@ -12,8 +12,8 @@ from contrastok.data_gen.evidence import Mined
 SAMPLE = 4_000_000
 """Characters that are read for an estimate."""
 
-HASH_BYTES, SENTENCE_BYTES = 100, 1000
-"""Memory that a different sentence, and a sentence that is kept, take in Python objects."""
+HASHES, HASH_BYTES, SENTENCE_BYTES = 1024, 8, 1000
+"""Hashes of different sentences that are held for a term at most; memory that one takes, and that a sentence takes."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def estimate_run(
     complete = next(remaining, None) is None
     factor = 1.0 if complete else max(1.0, size / max(1, mined.characters))
     found = [evidence.found * factor for evidence in mined.evidence.values()]
-    kept = sum(min(max_sentences, count) for count in found)
+    kept, hashes = (sum(min(most, count) for count in found) for most in (max_sentences, HASHES))
     return Estimate(
         corpus_files=files,
         corpus_bytes=size,
@@ -73,7 +73,7 @@ def estimate_run(
         sentences=round(sum(found)),
         terms_without_sentence=sum(count == 0 for count in found),
         seconds=round(seconds * factor, 1),
-        memory_mb=round((sum(found) * HASH_BYTES + kept * SENTENCE_BYTES) / 1e6, 1),
+        memory_mb=round((hashes * HASH_BYTES + kept * SENTENCE_BYTES) / 1e6, 1),
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from contrastok.data_gen.findings import Findings, Sentence
 from contrastok.data_gen.fold import Fold
 from contrastok.data_gen.matcher import Match, TermMatcher
-from contrastok.data_gen.reservoir import BottomK, keyed_hash
-from contrastok.data_gen.sentences import Span, blocks, split_sentences, window
+from contrastok.data_gen.reservoir import keyed_hash
+from contrastok.data_gen.sentences import blocks, split_sentences, window
+from contrastok.data_gen.text_sample import TextSample
 
 TOO_SHORT, NOT_ENCODED, DUPLICATE = "too short", "not encoded as the token", "duplicate"
 
@@ -32,32 +33,22 @@ class SourcedText(Protocol):
         """Where it stands, for people to look it up."""
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class Sentence:
-    """A sentence, or a window of a long one, that holds a term.
-
-    Attributes:
-        text: single spaces between words.
-        spans: character spans of the term's occurrences, from left to right; at least one.
-        source: the document it comes from.
-    """
-
-    text: str
-    spans: tuple[Span, ...]
-    source: str
-
-
 @dataclass(frozen=True)
 class Evidence:
     """What a corpus says about one term.
 
     Attributes:
         found: different sentences with the term, before the cap; those are not counted that the tokenizer refused.
+            Above 512 it is an estimate, see `Distinct`.
         sentences: those kept, in an order that the seed decides.
+        generated: how many of these, the last ones, a language model wrote.
+        defined: whether it wrote the term's definition too.
     """
 
     found: int = 0
     sentences: tuple[Sentence, ...] = ()
+    generated: int = 0
+    defined: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +86,7 @@ def mine(
     matcher: TermMatcher,
     confirm: Confirm,
     options: MiningOptions,
-    also: Callable[[str], None] | None = None,
+    sample: TextSample | None = None,
 ) -> Mined:
     """Read every document once and keep a sample of sentences for each term.
 
@@ -103,18 +94,35 @@ def mine(
     near duplicates (equal but for case, digits and punctuation) the smallest text stands for all.
 
     Args:
-        documents: the corpus, streamed; memory grows with the number of different sentences found (a 64-bit hash
-            for each) and with the sentences kept.
+        documents: the corpus, streamed; memory does not grow with it.
         terms: the terms of `matcher`, in its order.
         matcher: finds them.
         confirm: asks the tokenizer whether a match really becomes the token.
         options: limits and seed.
-        also: is told every block of the corpus, whether a term is in it or not.
+        sample: is offered every block of the corpus, whether a term is in it or not.
     """
-    miner = _Miner(terms, matcher, confirm, options)
-    for document in documents:
-        miner.read(document, also)
-    return miner.finish()
+    findings = Findings(len(terms), options.max_sentences, sample or TextSample(options.seed, 0))
+    Miner(terms, matcher, options, findings).read(documents)
+    return conclude(findings, terms, confirm)
+
+
+def conclude(findings: Findings, terms: Sequence[str], confirm: Confirm) -> Mined:
+    """What was found, as far as the tokenizer confirms it.
+
+    Matcher and tokenizer agree but for rare overlaps, so that asking about the samples alone loses little, and the
+    tokenizer, the slowest part, sees a number of sentences that is bounded.
+    """
+    evidence, refused, repeated = {}, 0, 0
+    for index, (term, kept) in enumerate(zip(terms, findings.kept, strict=True)):
+        sample, different = kept.items(), len(findings.different[index])
+        answers = confirm([sentence.text for sentence in sample], index)
+        confirmed = tuple(sentence for sentence, encoded in zip(sample, answers, strict=True) if encoded)
+        lost = len(sample) - len(confirmed)
+        evidence[term] = Evidence(max(different - lost, len(confirmed)), confirmed)
+        refused += lost
+        repeated += max(findings.occurrences[index] - different, 0)
+    dropped = {TOO_SHORT: findings.too_short, NOT_ENCODED: refused, DUPLICATE: repeated}
+    return Mined(evidence, findings.documents, findings.characters, findings.sentences, dropped)
 
 
 def gist(text: str, fold: Fold) -> str:
@@ -122,57 +130,41 @@ def gist(text: str, fold: Fold) -> str:
     return re.sub(r"[\W\d_]+", " ", fold.key(text))
 
 
-class _Miner:
-    """The counters and samples of one pass."""
+class Miner:
+    """Reads documents and takes down what they say about the terms.
 
-    def __init__(self, terms: Sequence[str], matcher: TermMatcher, confirm: Confirm, options: MiningOptions) -> None:
-        self.terms, self.matcher, self.confirm, self.options = terms, matcher, confirm, options
-        self.samples: list[BottomK[Sentence]] = [BottomK(options.max_sentences) for _ in terms]
-        self.seen: list[set[int]] = [set() for _ in terms]
-        self.documents = self.characters = self.sentences = 0
-        self.dropped = Counter({TOO_SHORT: 0, NOT_ENCODED: 0, DUPLICATE: 0})
+    Args:
+        terms: the terms of `matcher`, in its order.
+        matcher: finds them.
+        options: limits and seed.
+        findings: where it is taken down.
+    """
 
-    def read(self, document: SourcedText, also: Callable[[str], None] | None) -> None:
-        self.documents += 1
-        self.characters += len(document.text)
-        # The tokenizer's normaliser composes characters across positions, the fold of the matcher does not.
-        for block in blocks(unicodedata.normalize("NFC", document.text)):
-            if also is not None:
-                also(block)
-            if self.matcher.find(block):  # splitting every block into sentences would take most of the time
-                for sentence in split_sentences(block):
-                    self._look_at(sentence, document.source)
+    def __init__(self, terms: Sequence[str], matcher: TermMatcher, options: MiningOptions, findings: Findings) -> None:
+        self.terms, self.matcher, self.options, self.findings = terms, matcher, options, findings
+
+    def read(self, documents: Iterable[SourcedText]) -> None:
+        """Read every document once."""
+        found = self.findings
+        for document in documents:
+            found.documents += 1
+            found.characters += len(document.text)
+            # The tokenizer's normaliser composes characters across positions, the fold of the matcher does not.
+            for block in blocks(unicodedata.normalize("NFC", document.text)):
+                found.sample.offer(block)
+                if self.matcher.holds(block):  # splitting every block into sentences would take most of the time
+                    for sentence in split_sentences(block):
+                        self._look_at(sentence, document.source)
 
     def _look_at(self, sentence: str, source: str) -> None:
         by_term: dict[int, list[Match]] = {}
         for match in self.matcher.find(sentence):
             by_term.setdefault(match.term_index, []).append(match)
-        self.sentences += bool(by_term)
+        self.findings.sentences += bool(by_term)
         if by_term and sentence.count(" ") + 1 < self.options.min_words:
-            self.dropped[TOO_SHORT] += len(by_term)
+            self.findings.too_short += len(by_term)
             return
         for term, matches in by_term.items():
             text, spans = window(sentence, [(m.start, m.end) for m in matches], self.options.max_words)
-            self._keep(term, Sentence(text, spans, source))
-
-    def _keep(self, term: int, sentence: Sentence) -> None:
-        priority = keyed_hash(self.options.seed, self.terms[term], gist(sentence.text, self.matcher.fold))
-        self.dropped[DUPLICATE] += priority in self.seen[term]
-        self.seen[term].add(priority)
-        self.samples[term].offer(priority, sentence)
-
-    def finish(self) -> Mined:
-        evidence = {
-            term: self._confirmed(index, sample.items())
-            for index, (term, sample) in enumerate(zip(self.terms, self.samples, strict=True))
-        }
-        return Mined(evidence, self.documents, self.characters, self.sentences, dict(self.dropped))
-
-    def _confirmed(self, term: int, sample: Sequence[Sentence]) -> Evidence:
-        """What remains of a sample. Matcher and tokenizer agree but for rare overlaps, so that asking about the
-        sample alone loses little, and the tokenizer, the slowest part, sees a number of sentences that is bounded."""
-        answers = self.confirm([sentence.text for sentence in sample], term)
-        kept = tuple(sentence for sentence, encoded in zip(sample, answers, strict=True) if encoded)
-        lost = len(sample) - len(kept)
-        self.dropped[NOT_ENCODED] += lost
-        return Evidence(len(self.seen[term]) - lost, kept)
+            priority = keyed_hash(self.options.seed, self.terms[term], gist(text, self.matcher.fold))
+            self.findings.keep(term, priority, Sentence(text, spans, source))

@@ -53,12 +53,14 @@ class TermMatcher:
         ]
         self._automaton: Any = ahocorasick_rs.AhoCorasick(list(owners), store_patterns=False) if owners else None
 
+    def holds(self, text: str) -> bool:
+        """Whether `find` gives anything: what is asked of all text, so that little text is looked at closely."""
+        folded = self.fold.fold(text)
+        return any(True for _ in self._on_boundaries(folded, self._hits(folded)))
+
     def find(self, text: str) -> list[Match]:
         """The occurrences in a text, from left to right, none overlapping."""
-        if self._automaton is None:
-            return []
-        folded = self.fold.fold(text)
-        hits = self._automaton.find_matches_as_indexes(folded, overlapping=True)
+        hits = self._hits(self.fold.fold(text))
         if not hits:
             return []
         folded, offsets = self.fold.fold_with_offsets(text)
@@ -66,6 +68,10 @@ class TermMatcher:
             Match(self._owners[pattern], offsets[start], offsets[end - 1] + 1)
             for pattern, start, end in leftmost_longest(self._on_boundaries(folded, hits))
         ]
+
+    def _hits(self, folded: str) -> Sequence[tuple[int, int, int]]:
+        """Pattern, start and end of all occurrences in folded text, on boundaries or not."""
+        return self._automaton.find_matches_as_indexes(folded, overlapping=True) if self._automaton else ()
 
     def _on_boundaries(self, folded: str, hits: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
         return (hit for hit in hits if not self._bounded[hit[0]] or stands_alone(folded, hit[1], hit[2]))

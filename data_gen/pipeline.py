@@ -2,14 +2,14 @@
 
 Each stage takes plain data and returns plain data:
 
-    read_words -> mine_corpus -> find_negatives -> build_term (for each term) -> known_evidence -> write
+    read_words -> mine_shards -> find_negatives -> build_term (for each term) -> known_evidence -> write
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,20 @@ from rich.markup import escape
 from contrastok import __version__
 from contrastok.config import GenPairsConfig, as_json
 from contrastok.console import Console, emit_json
-from contrastok.data_gen.corpus import Document, describe_corpus, read_corpus
+from contrastok.data_gen.corpus import describe_corpus, read_corpus, whole_shards
+from contrastok.data_gen.engines import Job
 from contrastok.data_gen.estimate import estimate_run
-from contrastok.data_gen.evidence import Confirm, Evidence, Mined, MiningOptions, mine
+from contrastok.data_gen.evidence import Confirm, Evidence, Mined, MiningOptions, conclude, mine
+from contrastok.data_gen.findings import Findings
 from contrastok.data_gen.fold import Fold
 from contrastok.data_gen.known import KnownOptions, KnownPlan, known_evidence, plan_known
-from contrastok.data_gen.matcher import TermMatcher, contains_name
+from contrastok.data_gen.matcher import contains_name
+from contrastok.data_gen.mining import KeptShards, mine_shards
+from contrastok.data_gen.missing import fill_missing, generated_by, without_written
 from contrastok.data_gen.negatives import NegativeSource, describing_text, negative_sources, with_negatives
 from contrastok.data_gen.pair_kinds import Pair, PairContext, PairKind, choose_kinds
 from contrastok.data_gen.relations import names_of, split_relations, without_leaks
+from contrastok.data_gen.shards import cut_shards
 from contrastok.data_gen.summary import (
     KnownSummary,
     TermSummary,
@@ -38,7 +43,7 @@ from contrastok.data_gen.summary import (
 )
 from contrastok.data_gen.term_readers import TermGlossary, read_glossaries
 from contrastok.data_gen.terms import Term
-from contrastok.data_gen.text_sample import TextSample
+from contrastok.data_gen.text_sample import CHARACTERS, TextSample
 from contrastok.data_gen.writer import write_evidence, write_pairs
 from contrastok.errors import InputError
 from contrastok.evidence import EVIDENCE_FILE, WordEvidence
@@ -89,12 +94,31 @@ def gen_pairs(config: GenPairsConfig) -> dict[str, Any]:
     console = Console(config.quiet)
     inputs = [*config.terms, *config.glossary, *(Path(source) for source in config.corpus if Path(source).exists())]
     check_output(config.out, config.overwrite, marker="pairs.json", inputs=inputs, json=config.json)
-    documents = read_corpus(config.corpus, config.text_field, config.split)
+    sources = whole_shards(config.corpus, config.text_field, config.split)
     words = read_words(config)
     if config.dry_run:
-        return _dry_run(config, words, documents, console)
-    sample = TextSample(config.seed)
-    mined = mine_corpus(words, console.track(documents, "Reading the corpus"), config, sample)
+        return _dry_run(config, words, console)
+    job = mining_job(words, config)
+    kept = KeptShards.of(config.out, job, tokenizer_fingerprint(words.base))
+    findings = mine_shards(cut_shards(sources), job, config, kept, console)
+    try:
+        summary = _make_pairs(words, findings, kinds, config, console)
+    except InputError:  # mended by other terms or options, which find other sentences
+        kept.clear()
+        raise
+    kept.clear()
+    emit_json(summary, config.json)
+    return summary
+
+
+def _make_pairs(
+    words: Words, findings: Findings, kinds: Sequence[PairKind], config: GenPairsConfig, console: Console
+) -> dict[str, Any]:
+    """Everything that comes after the corpus was read; returns the content of pairs.json."""
+    assert config.out is not None
+    mined = conclude(findings, [term.token for term in words.terms], words.confirm)
+    terms, evidence, written = fill_missing(words.terms, mined.evidence, words.fold, words.confirm, config, console)
+    words, mined = replace(words, terms=terms), replace(mined, evidence=evidence)
     _require_evidence(words, mined, config, console)
     sources = find_negatives(words, mined, config, console)
     built = [
@@ -102,15 +126,14 @@ def gen_pairs(config: GenPairsConfig) -> dict[str, Any]:
         for row, (term, source) in enumerate(zip(words.terms, sources, strict=True))
     ]
     pairs = [pair for made, _ in built for pair in made]
-    terms = [summarised for _, summarised in built]
+    summaries = [summarised for _, summarised in built]
     _require_pairs(pairs, config)
-    evidence = collect_evidence(words, mined, terms, sample, config, console)
-    known = summarise_known(words.known, evidence)
-    summary = _write(config.out, pairs, evidence, terms, known, words, mined, config)
-    print_summary(console, terms, words.plan.skipped)
+    told = collect_evidence(words, mined, summaries, findings.sample, config, console)
+    known = summarise_known(words.known, told)
+    summary = _write(config.out, pairs, told, summaries, known, words, mined, written, config)
+    print_summary(console, summaries, words.plan.skipped)
     print_known(console, known)
-    console.print(f"{len(pairs)} pairs for {len(terms)} terms in {escape(str(config.out))}")
-    emit_json(summary, config.json)
+    console.print(f"{len(pairs)} pairs for {len(summaries)} terms in {escape(str(config.out))}")
     return summary
 
 
@@ -144,12 +167,17 @@ def confirm_by(base: PreTrainedTokenizerFast, plan: VocabularyPlan) -> Confirm:
     return lambda texts, term: [any(term_of.get(i) == term for i in ids) for ids in encode_plain(extended, texts)]
 
 
-def mine_corpus(words: Words, documents: Iterable[Document], config: GenPairsConfig, sample: TextSample) -> Mined:
-    """Stream the corpus once; keep sentences for each term, and a sample of all text for the known words."""
-    tokens = [term.token for term in words.terms]
-    options = MiningOptions(config.seed, config.max_sentences, config.min_words, config.max_words)
-    also = sample.offer if words.known.words else None
-    return mine(documents, tokens, TermMatcher(tokens, words.fold, words.plan.special), words.confirm, options, also)
+def mining_job(words: Words, config: GenPairsConfig) -> Job:
+    """What is looked for in the corpus: sentences for each term, and a sample of all text for the known words."""
+    return Job(
+        terms=tuple(term.token for term in words.terms),
+        fold=words.fold,
+        options=MiningOptions(config.seed, config.max_sentences, config.min_words, config.max_words),
+        text_field=config.text_field,
+        split=config.split,
+        special=words.plan.special,
+        sampled=CHARACTERS if words.known.words else 0,
+    )
 
 
 def _require_evidence(words: Words, mined: Mined, config: GenPairsConfig, console: Console) -> None:
@@ -208,14 +236,25 @@ def build_term(
         min_sentences=config.min_sentences,
         holds_token=lambda text: words.confirm([text], row)[0],
     )
-    made: dict[tuple[str, str], Pair] = {}
-    for kind in kinds:
-        for pair in kind.build(term, evidence, context):
-            made.setdefault((pair.anchor, pair.positive), pair)
+    made = _different_pairs(term, evidence, context, kinds)
+    if evidence.generated or evidence.defined:
+        found = _different_pairs(*without_written(term, evidence), context, kinds)
+        made = {key: pair if key in found else replace(pair, source=generated_by(config)) for key, pair in made.items()}
     pairs = with_negatives(list(made.values()), source, config.negatives, term.definition)
     shown = [text for pair in pairs for text in (pair.anchor, pair.positive)]
     shown += [term.definition, *(sentence.text for sentence in evidence.sentences)]
     return pairs, summarise(term, evidence, pairs, without_leaks(relations, shown, fold), config.min_sentences)
+
+
+def _different_pairs(
+    term: Term, evidence: Evidence, context: PairContext, kinds: Sequence[PairKind]
+) -> dict[tuple[str, str], Pair]:
+    """The pairs of a term by anchor and positive; of equal ones the first kind's."""
+    made: dict[tuple[str, str], Pair] = {}
+    for kind in kinds:
+        for pair in kind.build(term, evidence, context):
+            made.setdefault((pair.anchor, pair.positive), pair)
+    return made
 
 
 def collect_evidence(
@@ -256,6 +295,7 @@ def _write(
     known: KnownSummary,
     words: Words,
     mined: Mined,
+    written: dict[str, Any],
     config: GenPairsConfig,
 ) -> dict[str, Any]:
     """Write the folder; returns the content of its pairs.json."""
@@ -277,8 +317,10 @@ def _write(
                 "sentences_with_a_term": mined.sentences,
                 "dropped": dict(mined.dropped),
             },
+            "generated": written,
             "counts": {
                 "pairs": len(pairs),
+                "generated": sum(pair.source == generated_by(config) for pair in pairs),
                 "by_kind": dict(sorted(Counter(pair.kind for pair in pairs).items())),
                 "terms": len(terms),
             },
@@ -289,12 +331,14 @@ def _write(
     return summary
 
 
-def _dry_run(config: GenPairsConfig, words: Words, documents: Iterable[Document], console: Console) -> dict[str, Any]:
+def _dry_run(config: GenPairsConfig, words: Words, console: Console) -> dict[str, Any]:
     """Show what would be done; write nothing but the summary that was asked for."""
     files, size = describe_corpus(config.corpus)
+    job = mining_job(words, config)
+    sample, matcher = TextSample(config.seed, job.sampled), job.matcher()
     estimate = estimate_run(
-        documents,
-        lambda head: mine_corpus(words, head, config, TextSample(config.seed)),
+        read_corpus(config.corpus, config.text_field, config.split),
+        lambda head: mine(head, job.terms, matcher, words.confirm, job.options, sample),
         files,
         size,
         config.max_sentences,

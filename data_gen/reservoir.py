@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import heapq
+from array import array
+from collections.abc import Iterable
+from functools import cache
 from hashlib import blake2b
 from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
 
 
 class _Ordered(Protocol):
@@ -19,8 +24,15 @@ def keyed_hash(seed: int, *parts: str) -> int:
 
     Two of n different inputs collide with probability about n^2 / 2^65: 3 in a million for ten million inputs.
     """
-    text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(text, digest_size=8, key=str(seed).encode()).digest())
+    drawn = _keyed(seed).copy()
+    drawn.update("\x1f".join(parts).encode("utf-8", "surrogatepass"))
+    return int.from_bytes(drawn.digest())
+
+
+@cache
+def _keyed(seed: int) -> blake2b:
+    """The hash that has read the key and nothing else: every block of a corpus goes through it."""
+    return blake2b(digest_size=8, key=str(seed).encode())
 
 
 def keyed_uniform(seed: int, *parts: str) -> float:
@@ -58,4 +70,51 @@ class BottomK(Generic[T]):
 
     def items(self) -> list[T]:
         """What is kept, by increasing hash."""
-        return [self._items[priority] for priority in sorted(self._items)]
+        return [item for _, item in self.ranked()]
+
+    def ranked(self) -> list[tuple[int, T]]:
+        """Hash and item of what is kept, by increasing hash."""
+        return [(priority, self._items[priority]) for priority in sorted(self._items)]
+
+
+class Distinct:
+    """How many different hashes were seen, in memory that does not grow with them.
+
+    Up to `k` they are counted. Beyond, the k-th smallest tells how densely they lie (Bar-Yossef et al., Counting
+    distinct elements in a data stream, RANDOM 2002): an estimate with a standard error of 1 / sqrt(k - 2), 4 % for
+    512. It depends neither on the order of the hashes nor on how they were divided.
+
+    Args:
+        k: hashes kept; at most twice as many are held.
+    """
+
+    __slots__ = ("_held", "_limit", "k")
+
+    def __init__(self, k: int = 512) -> None:
+        self.k = k
+        self._held = array("Q")
+        self._limit = 2**64
+
+    def __len__(self) -> int:
+        kept = self.smallest()
+        return len(kept) if len(kept) < self.k else round((self.k - 1) * 2**64 / kept[-1])
+
+    def add(self, value: int) -> None:
+        """Take note of a hash below 2^64."""
+        if value < self._limit:
+            self._held.append(value)
+            if len(self._held) >= 2 * self.k:
+                self.smallest()
+
+    def update(self, values: Iterable[int]) -> None:
+        """Take note of many."""
+        for value in values:
+            self.add(value)
+
+    def smallest(self) -> list[int]:
+        """The different hashes, ascending; of more than `k` the smallest."""
+        kept = np.unique(np.frombuffer(self._held, np.uint64))[: self.k].tolist() if self._held else []
+        self._held = array("Q", kept)
+        if len(kept) == self.k:
+            self._limit = kept[-1]
+        return kept

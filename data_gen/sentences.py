@@ -21,10 +21,16 @@ Span = tuple[int, int]
 
 def blocks(text: str) -> Iterator[str]:
     """Paragraphs and list items of a document, white space collapsed, without their bullets; empty ones left out."""
-    for part in BREAK.split(text):
-        block = " ".join(part.split())
+    for part in BREAK.split(text) if "\n" in text else (text,):
+        block = single_spaced(part)
         if block:
-            yield BULLET.sub("", block)
+            bullet = BULLET.match(block)
+            yield block[bullet.end() :] if bullet else block
+
+
+def single_spaced(text: str) -> str:
+    """White space collapsed and stripped. Printable text has none but spaces, and mostly single ones."""
+    return text.strip(" ") if text.isprintable() and "  " not in text else " ".join(text.split())
 
 
 def split_sentences(block: str, language: str = "en") -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ class TermSummary:
         definition: what the glossary, or the one it was looked up in, says.
         sentences: different sentences found, before the cap.
         kept: sentences used.
+        generated: of these, those that a language model wrote.
+        definition_generated: whether it wrote the definition.
         pairs: pairs by kind.
         negatives: different texts among the negatives.
         relations: the names of the glossary, and which of them no pair shows.
@@ -53,6 +55,8 @@ class TermSummary:
     relations: tuple[Relation, ...]
     examples: tuple[str, ...]
     warning: str
+    generated: int = 0
+    definition_generated: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The record as it stands in pairs.json."""
@@ -102,6 +106,8 @@ def summarise(
         relations=relations,
         examples=tuple(sentence.text for sentence in evidence.sentences[:EXAMPLES]),
         warning=_warning(term, evidence, len(pairs), min_sentences),
+        generated=evidence.generated,
+        definition_generated=evidence.defined,
     )
 
 
@@ -110,6 +116,8 @@ def _warning(term: Term, evidence: Evidence, pairs: int, min_sentences: int) -> 
         return ""
     found = evidence.found
     parts = ["no sentence in the corpus" if found == 0 else f"{found} sentence{'s' * (found > 1)} in the corpus"]
+    if evidence.generated:
+        parts.append(f"{evidence.generated} that a language model wrote")
     if not term.definition:
         parts.append("no definition")
     if not pairs:
@@ -144,6 +152,18 @@ def print_known(console: Console, known: KnownSummary) -> None:
 
 def _wordnet(known: KnownSummary) -> str:
     return f"WordNet: {escape(known.wordnet)}" if known.wordnet else "no WordNet"
+
+
+def print_generated(console: Console, account: Mapping[str, Any], counts: Mapping[str, int]) -> None:
+    """Print what a language model was asked and what came of it."""
+    refused = ", ".join(f"{number} {reason}" for reason, number in account["refused"].items())
+    console.print(
+        f"Language model: {account['sentences']} sentences and {account['definitions']} definitions for "
+        f"{account['terms_asked']} terms; {counts['requests']} requests, {counts['cached']} answers kept from before"
+        + (f". Refused: {escape(refused)}" if refused else "")
+    )
+    silent = account["no_answer"]
+    _print_list(console, f"No answer that can be read: {len(silent)} terms", silent)
 
 
 def print_plan(

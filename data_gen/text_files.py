@@ -27,6 +27,8 @@ _PROBLEMS_SHOWN = 20
 
 def clean(text: str) -> str:
     """Replace what no encoder or file format takes, NUL and halves of surrogate pairs, by U+FFFD."""
+    if text.isascii() and "\x00" not in text:  # nearly all text, told without a look at each character
+        return text
     return _NO_TEXT.sub("\ufffd", text)
 
 
@@ -36,8 +38,14 @@ def kind_of(path: Path) -> str:
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 
 
-def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield each line with its number from 1 and with its line end; a byte-order mark is left out.
+def lines(path: Path, start: int = 0, stop: int | None = None, first: int = 1) -> Iterator[tuple[int, str]]:
+    """Yield each line with its number and with its line end; a byte-order mark is left out.
+
+    Args:
+        path: the file.
+        start: byte at which a line starts; of a packed file only 0.
+        stop: byte at which another one does; None reads to the end.
+        first: number of the first line.
 
     Raises:
         InputError: the file is missing, unreadable, broken gzip, or not UTF-8 (names the line).
@@ -45,7 +53,12 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with opener(path, "rb") as handle:
-            for number, raw in enumerate(handle, 1):
+            handle.seek(start)
+            at = start
+            for number, raw in enumerate(handle, first):
+                if at == stop:
+                    return
+                at += len(raw)
                 yield number, _decode(raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw, path, number)
     except (OSError, EOFError, zlib.error) as error:
         raise unreadable(path, error) from None
@@ -66,9 +79,16 @@ def _decode(raw: bytes, path: Path, number: int) -> str:
         ) from None
 
 
-def json_records(path: Path) -> Iterator[tuple[str, Record | InputError]]:
-    """Yield `file:line` and the JSON object of each line, or what is wrong with it, skipping blank lines."""
-    for number, line in lines(path):
+def json_records(
+    path: Path, start: int = 0, stop: int | None = None, first: int = 1
+) -> Iterator[tuple[str, Record | InputError]]:
+    """Yield `file:line` and the JSON object of each line, or what is wrong with it, skipping blank lines.
+
+    Args:
+        path: the file.
+        start, stop, first: which lines, see `lines`.
+    """
+    for number, line in lines(path, start, stop, first):
         if line.strip():
             where = f"{path}:{number}"
             yield where, _json_object(line, where)

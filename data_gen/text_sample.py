@@ -19,31 +19,45 @@ class TextSample:
 
     Args:
         seed: decides which blocks are kept.
-        capacity: characters.
+        capacity: characters; 0 samples nothing.
+
+    Attributes:
+        threshold: what is kept lies below it; a power of two.
     """
 
     def __init__(self, seed: int, capacity: int = CHARACTERS) -> None:
         self._seed, self._capacity = seed, capacity
-        self._threshold = 2**64
+        self.threshold = 2**64 if capacity else 0
         self._kept: dict[int, str] = {}
         self._characters = 0
 
     def offer(self, block: str) -> None:
         """Take note of a block."""
+        if not self.threshold:
+            return
         for start in range(0, len(block), SLICE):
             text = block[start : start + SLICE]
-            priority = keyed_hash(self._seed, "sample", text)
-            if priority < self._threshold and priority not in self._kept:
-                self._kept[priority] = text
-                self._characters += len(text)
-                while self._characters > self._capacity:
-                    self._halve()
+            self.take(keyed_hash(self._seed, "sample", text), text)
+
+    def take(self, priority: int, text: str) -> None:
+        """Take note of a slice of a block by its hash."""
+        if priority < self.threshold and priority not in self._kept:
+            self._kept[priority] = text
+            self._characters += len(text)
+            while self._characters > self._capacity:
+                self.lower(self.threshold // 2)
+
+    def lower(self, threshold: int) -> None:
+        """Keep only what lies below a threshold: that of another sample, which thereby becomes a part of this one."""
+        if threshold < self.threshold:
+            self.threshold = threshold
+            self._kept = {priority: text for priority, text in self._kept.items() if priority < threshold}
+            self._characters = sum(map(len, self._kept.values()))
 
     def blocks(self) -> list[str]:
         """What is kept, by increasing hash."""
-        return [self._kept[priority] for priority in sorted(self._kept)]
+        return [text for _, text in self.ranked()]
 
-    def _halve(self) -> None:
-        self._threshold //= 2
-        self._kept = {priority: text for priority, text in self._kept.items() if priority < self._threshold}
-        self._characters = sum(map(len, self._kept.values()))
+    def ranked(self) -> list[tuple[int, str]]:
+        """Hash and text of what is kept, by increasing hash."""
+        return sorted(self._kept.items())

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contrastok.data_gen.evidence import Evidence, Sentence
+from contrastok.data_gen.evidence import Evidence
+from contrastok.data_gen.findings import Sentence
 from contrastok.data_gen.fold import Fold
 from contrastok.data_gen.negatives import NegativeSource, describing_text, negative_sources, with_negatives
 from contrastok.data_gen.pair_kinds import Pair

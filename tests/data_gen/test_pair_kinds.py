@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from contrastok.data_gen.evidence import Evidence, Sentence
+from contrastok.data_gen.evidence import Evidence
+from contrastok.data_gen.findings import Sentence
 from contrastok.data_gen.pair_kinds import PAIR_KINDS, PairContext, choose_kinds
 from contrastok.data_gen.pair_kinds.grammar import head_phrase, indefinite_article, substitute
 from contrastok.data_gen.terms import Term

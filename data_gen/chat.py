@@ -1,0 +1,177 @@
+"""A language model behind an OpenAI-compatible server: asked with patience, and never twice the same thing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from contrastok.errors import ModelError, OutputError
+from contrastok.files import atomic_file
+from contrastok.llm_config import LLMOptions
+
+KEY = "CONTRASTOK_LLM_KEY"
+"""The environment variable that holds the key of the server, if it wants one."""
+
+LONGEST_WAIT = 60.0
+"""Seconds between two tries of a request, at most, whatever the server asks for."""
+
+MOST_TOKENS = 2048
+"""That an answer may have."""
+
+BUSY = (408, 409, 425, 429)
+"""Status codes, beside all from 500 on, after which the same request may succeed."""
+
+
+class ChatServer:
+    """Sends prompts, waits where the server asks for it, and keeps every answer on disk.
+
+    Answers are kept by the hash of what was asked (model, prompt, seed), whatever server gave them: a run that was
+    killed does not ask again.
+
+    Args:
+        options: server, model, and how patient to be; `llm` is given.
+        folder: where answers are kept.
+        sleep: waits so many seconds.
+
+    Attributes:
+        counts: "requests" sent, and answers that were "cached".
+    """
+
+    def __init__(self, options: LLMOptions, folder: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+        assert options.llm is not None
+        self.options, self.folder, self.sleep = options, folder, sleep
+        self.url = options.llm.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        key = os.environ.get(KEY, "")
+        self._client = httpx2.Client(
+            timeout=options.llm_timeout, headers={"Authorization": f"Bearer {key}"} if key else {}
+        )
+        self._pace = Pace(options.llm_rate, sleep)
+        self._lock = threading.Lock()
+        self.counts: Counter[str] = Counter(requests=0, cached=0)
+
+    def ask(self, messages: Sequence[dict[str, str]], seed: int) -> str:
+        """The model's answer.
+
+        Args:
+            messages: of the chat, each with role and content.
+            seed: of the server's sampling.
+
+        Raises:
+            ModelError: the server refuses, or does not answer after all tries. What it said before is kept.
+        """
+        asked = {
+            "model": self.options.llm_model,
+            "messages": list(messages),
+            "seed": seed,
+            "temperature": 0.7,
+            "max_tokens": MOST_TOKENS,
+        }
+        mark = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        file = self.folder / mark[:2] / f"{mark}.json"
+        kept = _read(file)
+        if kept is not None:
+            self._count("cached")
+            return kept
+        answer = _content(self._sent(asked))
+        if answer:  # a full disk costs time, not the run
+            with contextlib.suppress(OutputError), atomic_file(file) as partial:
+                partial.write_text(json.dumps({"asked": asked, "answer": answer}), encoding="utf-8")
+        return answer
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+    def _count(self, name: str) -> None:
+        with self._lock:
+            self.counts[name] += 1
+
+    def _sent(self, asked: dict[str, Any]) -> bytes:
+        """The body of the first good response."""
+        problem, wait = "", 0.0
+        for attempt in range(self.options.llm_retries + 1):
+            if attempt:
+                self.sleep(wait)
+            self._pace.wait()
+            self._count("requests")
+            wait = min(0.5 * 2**attempt, LONGEST_WAIT)
+            try:
+                response = self._client.post(self.url, json=asked)
+            except httpx2.TimeoutException:
+                problem = f"no answer within {self.options.llm_timeout:g} s"
+                continue
+            except httpx2.TransportError as error:
+                problem = f"no connection ({error})"
+                continue
+            if response.status_code == 200:
+                return response.content
+            problem = f"status {response.status_code}: {response.text[:200].strip()}"
+            if response.status_code < 500 and response.status_code not in BUSY:
+                raise self._failed(problem, _hint(response.status_code))
+            wait = _asked_wait(response.headers.get("retry-after"), wait)
+        raise self._failed(
+            f"{problem}, {self.options.llm_retries + 1} times", "see that it runs; then give the same command again"
+        )
+
+    def _failed(self, what: str, hint: str) -> ModelError:
+        return ModelError(f"the language model does not answer: {what}", where=self.url, hint=hint)
+
+
+class Pace:
+    """At most so many a second, over all threads; 0: as many as come."""
+
+    def __init__(self, rate: float, sleep: Callable[[float], None]) -> None:
+        self._gap, self._sleep = 1 / rate if rate else 0.0, sleep
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Until it is one's turn."""
+        if not self._gap:
+            return
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._gap
+        self._sleep(turn - now)
+
+
+def _hint(status: int) -> str:
+    if status in (401, 403):
+        return f"put the server's key into the environment variable {KEY}"
+    return "--llm is the address that ends in /v1, and --llm-model one of its models" if status == 404 else ""
+
+
+def _asked_wait(header: str | None, otherwise: float) -> float:
+    """Seconds that a Retry-After header asks for; dates, and what is no number, are passed over."""
+    try:
+        return min(max(float(header or ""), 0.0), LONGEST_WAIT)
+    except ValueError:
+        return otherwise
+
+
+def _content(body: bytes) -> str:
+    """The text of a chat completion; "" where it is none, which is an answer too: a useless one."""
+    try:
+        text = json.loads(body)["choices"][0]["message"]["content"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return text if isinstance(text, str) else ""
+
+
+def _read(file: Path) -> str | None:
+    try:
+        answer = json.loads(file.read_text(encoding="utf-8"))["answer"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return answer if isinstance(answer, str) else None

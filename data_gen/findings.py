@@ -1,0 +1,149 @@
+"""What a pass over some text found: it adds up over shards, and travels and is kept as Parquet."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contrastok.data_gen.reservoir import BottomK, Distinct
+from contrastok.data_gen.sentences import Span
+from contrastok.data_gen.text_sample import TextSample
+
+_SENTENCE = pa.struct(
+    [
+        ("term", pa.int32()),
+        ("priority", pa.uint64()),
+        ("text", pa.large_string()),
+        ("starts", pa.list_(pa.int64())),
+        ("ends", pa.list_(pa.int64())),
+        ("source", pa.string()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("documents", pa.int64()),
+        ("characters", pa.int64()),
+        ("sentences", pa.int64()),
+        ("too_short", pa.int64()),
+        ("occurrences", pa.list_(pa.int64())),
+        ("different", pa.list_(pa.list_(pa.uint64()))),
+        ("kept", pa.list_(_SENTENCE)),
+        ("sample", pa.list_(pa.struct([("priority", pa.uint64()), ("text", pa.large_string())]))),
+        ("threshold", pa.decimal128(20)),
+    ]
+)
+"""One row: 2^64, where a threshold starts, is one more than an integer column holds."""
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Sentence:
+    """A sentence, or a window of a long one, that holds a term.
+
+    Attributes:
+        text: single spaces between words.
+        spans: character spans of the term's occurrences, from left to right; at least one.
+        source: the document it comes from.
+    """
+
+    text: str
+    spans: tuple[Span, ...]
+    source: str
+
+
+class Findings:
+    """The counters and samples of a pass. Nothing depends on the order of what was read, or on how it was divided.
+
+    Args:
+        terms: number of terms.
+        max_sentences: kept for each.
+        sample: of all text.
+
+    Attributes:
+        documents, characters: read.
+        sentences: in which a term was matched.
+        too_short: occurrences (a sentence and a term) left out for it.
+        occurrences: for each term those that were not.
+        different: for each term how many of these differ.
+        kept: for each term some of those.
+    """
+
+    def __init__(self, terms: int, max_sentences: int, sample: TextSample) -> None:
+        self.documents = self.characters = self.sentences = self.too_short = 0
+        self.occurrences = array("q", bytes(8 * terms))
+        self.different = [Distinct() for _ in range(terms)]
+        self.kept: list[BottomK[Sentence]] = [BottomK(max_sentences) for _ in range(terms)]
+        self.sample = sample
+
+    def keep(self, term: int, priority: int, sentence: Sentence) -> None:
+        """Take note of an occurrence; the same priority means the same sentence."""
+        self.occurrences[term] += 1
+        self.different[term].add(priority)
+        self.kept[term].offer(priority, sentence)
+
+    def to_bytes(self) -> bytes:
+        """The same findings give the same bytes."""
+        record = {
+            **{name: getattr(self, name) for name in ("documents", "characters", "sentences", "too_short")},
+            "occurrences": list(self.occurrences),
+            "different": [different.smallest() for different in self.different],
+            "kept": [
+                _row(term, priority, sentence)
+                for term, kept in enumerate(self.kept)
+                for priority, sentence in kept.ranked()
+            ],
+            "sample": [{"priority": priority, "text": text} for priority, text in self.sample.ranked()],
+            "threshold": self.sample.threshold,
+        }
+        written = BytesIO()
+        pq.write_table(pa.Table.from_pylist([record], SCHEMA), written, compression="zstd", write_page_checksum=True)
+        return written.getvalue()
+
+    def add(self, data: bytes) -> None:
+        """Add the findings of another pass, from `to_bytes`, for the same terms.
+
+        Raises:
+            ValueError: they are no such findings.
+        """
+        other = _record(data, len(self.kept))
+        self.documents += other["documents"]
+        self.characters += other["characters"]
+        self.sentences += other["sentences"]
+        self.too_short += other["too_short"]
+        for term, (occurrences, different) in enumerate(zip(other["occurrences"], other["different"], strict=True)):
+            self.occurrences[term] += occurrences
+            self.different[term].update(different)
+        for row in other["kept"]:
+            spans = tuple(zip(row["starts"], row["ends"], strict=True))
+            self.kept[row["term"]].offer(row["priority"], Sentence(row["text"], spans, row["source"]))
+        self.sample.lower(int(other["threshold"]))
+        for row in other["sample"]:
+            self.sample.take(row["priority"], row["text"])
+
+
+def _row(term: int, priority: int, sentence: Sentence) -> dict[str, Any]:
+    starts, ends = ([span[side] for span in sentence.spans] for side in (0, 1))
+    return {
+        "term": term,
+        "priority": priority,
+        "text": sentence.text,
+        "starts": starts,
+        "ends": ends,
+        "source": sentence.source,
+    }
+
+
+def _record(data: bytes, terms: int) -> dict[str, Any]:
+    try:
+        table = pq.read_table(pa.BufferReader(data), schema=SCHEMA, page_checksum_verification=True)
+        rows: Sequence[dict[str, Any]] = table.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"no findings: {error}") from None
+    if len(rows) != 1 or len(rows[0]["occurrences"]) != terms or len(rows[0]["different"]) != terms:
+        raise ValueError("findings about other terms")
+    return rows[0]

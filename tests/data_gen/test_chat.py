@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contrastok.data_gen.chat import KEY, ChatServer, Pace
+from contrastok.errors import ModelError
+from contrastok.llm_config import LLMOptions
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def chat(server: Any, folder: Path, waits: list[float] | None = None, **options: Any) -> ChatServer:
+    told = LLMOptions(**{"llm": server.url, "llm_model": "tiny", "llm_retries": 2, "llm_timeout": 30.0, **options})
+    return ChatServer(told, folder, (waits if waits is not None else []).append)
+
+
+def in_turn(*replies: Any) -> Callable[[dict[str, Any]], Any]:
+    left = iter(replies)
+    return lambda asked: next(left)
+
+
+def test_an_answer_is_kept_by_what_was_asked(server: Any, tmp_path: Path) -> None:
+    one = chat(server, tmp_path)
+    assert one.ask(HELLO, 0) == one.ask(HELLO, 0) == chat(server, tmp_path).ask(HELLO, 0) == "hi"
+    assert one.counts == {"requests": 1, "cached": 1} and len(server.asked) == 1
+    assert server.asked[0]["path"] == "/v1/chat/completions" and server.asked[0]["model"] == "tiny"
+    one.ask(HELLO, 1)
+    chat(server, tmp_path, llm_model="other").ask(HELLO, 0)
+    assert [(asked["seed"], asked["model"]) for asked in server.asked[1:]] == [(1, "tiny"), (0, "other")]
+    next(tmp_path.rglob("*.json")).write_text("{broken")
+    for seed in (0, 1):
+        chat(server, tmp_path).ask(HELLO, seed)
+    chat(server, tmp_path, llm_model="other").ask(HELLO, 0)
+    assert len(server.asked) == 4  # the one that was damaged
+
+
+def test_the_key_comes_from_the_environment(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat(server, tmp_path).ask(HELLO, 0)
+    monkeypatch.setenv(KEY, "secret")
+    chat(server, tmp_path).ask(HELLO, 1)
+    assert [headers.get("authorization") for headers in server.headers] == [None, "Bearer secret"]
+    assert "secret" not in "".join(file.read_text() for file in tmp_path.rglob("*.json"))
+
+
+def test_a_busy_server_is_waited_for_as_it_asks(server: Any, tmp_path: Path) -> None:
+    waits: list[float] = []
+    server.reply = in_turn((429, "slow down", {"Retry-After": "7"}), (503, ""), (200, server.completion("at last")))
+    assert chat(server, tmp_path, waits).ask(HELLO, 0) == "at last"
+    assert waits == [7.0, 1.0]
+    server.reply = in_turn(
+        (429, "", {"Retry-After": "9999"}), (429, "", {"Retry-After": "Fri"}), (200, server.completion("x"))
+    )
+    assert chat(server, tmp_path, waits).ask(HELLO, 1) == "x" and waits[2:] == [60.0, 1.0]
+
+
+def test_a_server_that_only_fails_is_given_up(server: Any, tmp_path: Path) -> None:
+    server.reply = lambda asked: (500, "out of memory")
+    with pytest.raises(ModelError, match=r"status 500: out of memory, 3 times"):
+        chat(server, tmp_path).ask(HELLO, 0)
+    assert len(server.asked) == 3 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("status", "hint"), [(401, KEY), (404, "ends in /v1"), (400, "")])
+def test_a_refusal_is_told_at_once(server: Any, tmp_path: Path, status: int, hint: str) -> None:
+    server.reply = lambda asked: (status, "no such thing")
+    with pytest.raises(ModelError) as caught:
+        chat(server, tmp_path).ask(HELLO, 0)
+    assert len(server.asked) == 1 and hint in caught.value.hint and "no such thing" in str(caught.value)
+
+
+def test_silence_is_a_failure_too(server: Any, tmp_path: Path) -> None:
+    def slow_once(asked: dict[str, Any]) -> tuple[int, Any]:
+        if len(server.asked) == 1:
+            time.sleep(1.0)
+        return 200, server.completion("awake")
+
+    server.reply = slow_once
+    assert chat(server, tmp_path, llm_timeout=0.4).ask(HELLO, 0) == "awake" and len(server.asked) == 2
+    nobody = LLMOptions(llm="http://127.0.0.1:9/v1", llm_model="tiny", llm_retries=1)
+    with pytest.raises(ModelError, match=r"no connection .*, 2 times"):
+        ChatServer(nobody, tmp_path, lambda seconds: None).ask(HELLO, 5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>",
+        "[]",
+        {"choices": []},
+        {"choices": [{"message": {"content": None}}]},
+        {"choices": [{"text": 1}]},
+        "[" * 9999,
+    ],
+)
+def test_what_is_no_completion_is_no_answer_and_not_kept(server: Any, tmp_path: Path, body: object) -> None:
+    server.reply = lambda asked: (200, body)
+    assert chat(server, tmp_path).ask(HELLO, 0) == "" and not list(tmp_path.iterdir())
+
+
+def test_requests_keep_their_pace() -> None:
+    waits: list[float] = []
+    pace = Pace(10.0, waits.append)
+    for _ in range(3):
+        pace.wait()
+    assert waits[0] == 0 and 0.0 < waits[1] <= 0.1 < waits[2] <= 0.2
+    Pace(0.0, waits.append).wait()
+    assert len(waits) == 3
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from contrastok.data_gen.chat import ChatServer
+from contrastok.llm_config import LLMOptions
+chat = ChatServer(LLMOptions(llm=sys.argv[1], llm_model="tiny"), Path(sys.argv[2]))
+for seed in range(5):
+    chat.ask([{"role": "user", "content": "hello"}], seed)
+"""
+
+
+def test_a_run_that_was_killed_does_not_ask_again(server: Any, tmp_path: Path) -> None:
+    process: list[subprocess.Popen[bytes]] = []
+
+    def killer(asked: dict[str, Any]) -> tuple[int, Any]:
+        if asked["seed"] == 3 and process:
+            process.pop().kill()
+        return 200, server.completion(f"answer {asked['seed']}")
+
+    server.reply = killer
+    process.append(running := subprocess.Popen([sys.executable, "-c", KILLED, server.url, str(tmp_path)]))
+    assert running.wait(120) == -9
+    answers = [chat(server, tmp_path).ask(HELLO, seed) for seed in range(5)]
+    assert answers == [f"answer {seed}" for seed in range(5)]
+    assert [asked["seed"] for asked in server.asked] == [0, 1, 2, 3, 3, 4]
