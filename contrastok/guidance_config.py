@@ -8,9 +8,6 @@ from typing import Literal
 
 from contrastok.options import Common, VocabularyOptions, flag, missing
 
-PLOTS = (".png", ".svg")
-"""Files that a plot is written to."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class SuggestConfig(Common):
@@ -53,8 +50,11 @@ class SuggestConfig(Common):
         ]
         if self.out is not None and self.out.suffix.lower() != ".jsonl":
             found.append(f"--out {self.out} must end in .jsonl: by this readers of terms know what it is")
-        if self.plot is not None and self.plot.suffix.lower() not in PLOTS:
-            found.append(f"--plot {self.plot} must end in one of {', '.join(PLOTS)}")
+        if self.plot is not None:
+            from contrastok.data_gen.suggest.show import PLOTS
+
+            if self.plot.suffix.lower() not in PLOTS:
+                found.append(f"--plot {self.plot} must end in one of {', '.join(PLOTS)}")
         return found
 
 

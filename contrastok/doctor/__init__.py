@@ -6,6 +6,6 @@ in which they are imported here.
 
 from __future__ import annotations
 
-from contrastok.doctor import model, terms, tokenizer, evidence, lengths, place, cost  # isort: skip
+from contrastok.doctor import model, terms, texts, tokenizer, evidence, lengths, place, cost  # isort: skip
 
-__all__ = ["cost", "evidence", "lengths", "model", "place", "terms", "tokenizer"]
+__all__ = ["cost", "evidence", "lengths", "model", "place", "terms", "texts", "tokenizer"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from contrastok.data_gen.estimate import Estimate, estimate_run
 from contrastok.data_gen.evidence import Mined
 from contrastok.data_gen.pipeline import Words, mine_corpus, read_words
 from contrastok.data_gen.text_sample import TextSample
+from contrastok.doctor.once import once
 from contrastok.evidence import WordEvidence, read_evidence
 from contrastok.gate import GateReport, run_gate
 from contrastok.guidance_config import DoctorConfig
@@ -62,32 +62,32 @@ class Case:
         self.gen_pairs.validate()
         self.train.validate()
 
-    @cached_property
+    @once
     def model(self) -> SentenceTransformer:
         """The base model, with its language-model head if it has one."""
         return load_with_head(self.config.model)
 
-    @cached_property
+    @once
     def words(self) -> Words:
         """The terms, what glossaries say of them, and the plan of their tokens; those that cannot be added left out."""
         return read_words(dataclasses.replace(self.gen_pairs, strict=False))
 
-    @cached_property
+    @once
     def extended(self) -> PreTrainedTokenizerFast:
         """The tokenizer with the new tokens."""
         return extend_tokenizer(self.words.base, self.words.plan)
 
-    @cached_property
+    @once
     def pairs(self) -> PairTable | None:
         """What gen-pairs wrote, if it was given."""
         return read_pairs(self.config.pairs, tokenizer_fingerprint(self.words.base)) if self.config.pairs else None
 
-    @cached_property
+    @once
     def evidence(self) -> tuple[WordEvidence, ...] | None:
         """What gen-pairs wrote beside the pairs."""
         return read_evidence(self.config.pairs) if self.config.pairs else None
 
-    @cached_property
+    @once
     def mined(self) -> tuple[Mined, Estimate] | None:
         """What the first megabytes of the corpus, if there is one, say of the terms, and what all of it would take."""
         if not self.config.corpus:
@@ -103,7 +103,7 @@ class Case:
         estimate = estimate_run(documents, mine, files, size, self.gen_pairs.max_sentences)
         return kept[0], estimate
 
-    @cached_property
+    @once
     def sentences(self) -> dict[str, list[str]]:
         """Different texts in which each term should be found: the anchors of its pairs, and sentences of the corpus."""
         found: dict[str, dict[str, None]] = {term: {} for term in self.words.plan.terms}
@@ -115,7 +115,7 @@ class Case:
                 found[term].update(dict.fromkeys(sentence.text for sentence in evidence.sentences))
         return {term: list(texts) for term, texts in found.items()}
 
-    @cached_property
+    @once
     def gate(self) -> GateReport:
         """The gate of train, on the user's own texts."""
         texts: dict[str, list[str]] = {}
@@ -126,7 +126,7 @@ class Case:
         rows = input_embedding(self.model).weight.shape[0]
         return run_gate(self.words.base, self.extended, self.words.plan, texts, rows)
 
-    @cached_property
+    @once
     def _sample(self) -> TextSample:
         return TextSample(self.config.seed, CHARACTERS)
 

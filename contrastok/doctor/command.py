@@ -48,7 +48,7 @@ def doctor(config: DoctorConfig) -> dict[str, Any]:
     findings = list(console.track(examine(Case(config, console)), "Checking"))
     states = Counter(finding.state for finding in findings)
     console.print(checklist(findings))
-    console.print(f"{states['problem']} problems, {states['warning']} warnings.")
+    console.print(f"Problems: {states['problem']}, warnings: {states['warning']}.")
     found = [asdict(finding) for finding in findings]
     summary = {"problems": states["problem"], "warnings": states["warning"], "findings": found}
     emit_json(summary, config.json)

@@ -17,7 +17,7 @@ from contrastok.doctor import cost, place
 from contrastok.doctor.case import Case
 from contrastok.doctor.command import Problems, doctor, examine
 from contrastok.doctor.finding import CHECKS, Finding
-from contrastok.errors import ConfigError
+from contrastok.errors import ConfigError, InputError
 from contrastok.guidance_config import DoctorConfig
 from contrastok.models import frozen_hash, input_embedding
 from contrastok.trainer import train
@@ -187,6 +187,24 @@ def test_what_several_checks_meet_is_told_once_and_the_others_go_on(case: Make, 
     assert "terms" in [finding.check for finding in found if finding.state == "ok"]
 
 
+def test_pairs_and_text_that_cannot_be_read(case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr("contrastok.doctor.case.read_corpus", lambda *given: tried.append(given) or iter(()))
+    (tmp_path / "empty.txt").write_text("\n")
+    found = list(examine(case(pairs=tmp_path / "nowhere", corpus=(str(tmp_path / "empty.txt"),))))
+    assert [finding.check for finding in found if finding.state == "problem"] == ["pairs", "corpus"]
+    assert len(tried) == 1
+
+    def refuse(*given: Any) -> None:
+        tried.append(given)
+        raise InputError("cannot be reached", where="somewhere")
+
+    monkeypatch.setattr("contrastok.doctor.case.read_corpus", refuse)
+    found = list(examine(case(pairs=None, corpus=("somewhere",))))
+    assert [finding.check for finding in found if finding.state == "problem"] == ["corpus"]
+    assert len(tried) == 2  # a dataset that cannot be reached is not asked for again by every check
+
+
 def test_options_of_the_commands_that_are_wrong(case: Make, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text("[train]\nobjective = 'magic'\n")
     with pytest.raises(ConfigError, match="magic"):
@@ -197,7 +215,7 @@ def test_the_command(given: dict[str, Any], tmp_path: Path, capsys: pytest.Captu
     options = ["doctor", "--terms", str(given["terms"][0]), "--model", given["model"], "--json", "-"]
     assert main(options) == 0
     told = capsys.readouterr()
-    assert json.loads(told.out)["warnings"] == 1 and "0 problems, 1 warnings" in told.err and "->" in told.err
+    assert json.loads(told.out)["warnings"] == 1 and "Problems: 0, warnings: 1." in told.err and "->" in told.err
     assert main([*options, "--quiet", "--out", str(tmp_path), "--strict"]) == 2
     told = capsys.readouterr()
     assert json.loads(told.out)["problems"] == 1 and "problems were found: output" in told.err
