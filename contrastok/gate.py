@@ -119,8 +119,8 @@ def control_sentences(tokenizer: PreTrainedTokenizerFast, words_each: int = 10) 
 
 def _around(plan: VocabularyPlan) -> list[str]:
     """Words that contain a term without being it; they must stay what they were."""
-    anywhere = plan.special
-    words = [term for term in plan.terms if term not in anywhere and re.search(r"\w", term)]  # nor do emoji care
+    # special tokens and symbols (emoji) stand anywhere
+    words = [term for term in plan.terms if term not in plan.special and re.search(r"\w", term)]
     return [f"the {word} of it" for term in words for word in (f"x{term}x", f"{term}s", f"{term}_1", f"un{term}")]
 
 

@@ -53,6 +53,7 @@ class LanguageHead(nn.Module):
     """
 
     what, example, auto = "causal language-model head", "LlamaForCausalLM", "AutoModelForCausalLM"
+    """What an error calls it, a model that has one, and the auto class that loads such models."""
     objective = "causal_lm"
     """What trains it."""
     reads: tuple[str, ...] = ("input_ids",)

@@ -38,6 +38,7 @@ class OverHead(Loss):
     """
 
     kind: ClassVar[type[LanguageHead]] = LanguageHead
+    """The head that it reads."""
 
     def __init__(self, student: Student, config: TrainConfig, settings: PairSettings) -> None:
         super().__init__(student, config, settings)
