@@ -119,8 +119,14 @@ def _die_with_parent() -> None:
     from multiprocessing import parent_process
 
     parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    if parent is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _start(init: Callable[..., object], options: ScaleOptions) -> None:

@@ -18,7 +18,7 @@ from contrastok.data_gen.terms import Term
 from contrastok.data_gen.word_sentences import SentenceTable, WordSentences
 from contrastok.data_gen.wordnet import WordNet, is_database
 from contrastok.evidence import WordEvidence
-from contrastok.hiding import pieces_of
+from contrastok.vocabulary import pieces_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -11,8 +11,8 @@ from contrastok.config import GenPairsConfig, TrainConfig, from_toml
 from contrastok.console import Console
 from contrastok.data_gen.corpus import Document, describe_corpus, read_corpus
 from contrastok.data_gen.estimate import Estimate, estimate_run
-from contrastok.data_gen.evidence import Mined
-from contrastok.data_gen.pipeline import Words, mine_corpus, read_words
+from contrastok.data_gen.evidence import Mined, mine
+from contrastok.data_gen.pipeline import Words, mining_job, read_words
 from contrastok.data_gen.text_sample import TextSample
 from contrastok.doctor.once import once
 from contrastok.evidence import WordEvidence, read_evidence
@@ -93,14 +93,18 @@ class Case:
         if not self.config.corpus:
             return None
         kept: list[Mined] = []
+        job = mining_job(self.words, self.gen_pairs)
 
-        def mine(documents: Iterable[Document]) -> Mined:
-            kept.append(mine_corpus(self.words, self._sampled(documents), self.gen_pairs, TextSample(self.config.seed)))
+        def first(documents: Iterable[Document]) -> Mined:
+            sample = TextSample(self.config.seed, job.sampled)
+            kept.append(
+                mine(self._sampled(documents), job.terms, job.matcher(), self.words.confirm, job.options, sample)
+            )
             return kept[0]
 
         documents = read_corpus(self.config.corpus, self.config.text_field, self.config.split)
         files, size = describe_corpus(self.config.corpus)
-        estimate = estimate_run(documents, mine, files, size, self.gen_pairs.max_sentences)
+        estimate = estimate_run(documents, first, files, size, self.gen_pairs.max_sentences)
         return kept[0], estimate
 
     @once

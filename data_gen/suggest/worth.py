@@ -14,9 +14,8 @@ from contrastok.data_gen.matcher import surface_forms
 from contrastok.data_gen.suggest.counts import dispersion
 from contrastok.data_gen.suggest.endings import SHORTEST_STEM, Endings
 from contrastok.data_gen.suggest.families import Family
-from contrastok.hiding import pieces_of
 from contrastok.token_text import token_texts
-from contrastok.vocabulary import encode_plain
+from contrastok.vocabulary import encode_plain, pieces_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
