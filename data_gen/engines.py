@@ -112,9 +112,12 @@ def _die_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
     from multiprocessing import parent_process
 
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    def watch() -> None:
+        if parent := parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _start(init: Callable[..., object], options: ScaleOptions) -> None:
