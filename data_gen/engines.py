@@ -118,15 +118,12 @@ def _die_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
     from multiprocessing import parent_process
 
-    parent = parent_process()
-    if parent is None:
-        return
+    def watch() -> None:
+        if parent := parent_process():
+            parent.join()
+            os._exit(1)
 
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _start(init: Callable[..., object], options: ScaleOptions) -> None:

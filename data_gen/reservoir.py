@@ -18,6 +18,9 @@ class _Ordered(Protocol):
 
 T = TypeVar("T", bound=_Ordered)
 
+FEW = 64
+"""Hashes that Python sorts sooner than NumPy starts."""
+
 
 def keyed_hash(seed: int, *parts: str) -> int:
     """A 64-bit number that looks drawn at random, decided by the seed and the parts alone.
@@ -113,7 +116,9 @@ class Distinct:
 
     def smallest(self) -> list[int]:
         """The different hashes, ascending; of more than `k` the smallest."""
-        kept = np.unique(np.frombuffer(self._held, np.uint64))[: self.k].tolist() if self._held else []
+        few = len(self._held) < FEW
+        kept = sorted(set(self._held)) if few else np.unique(np.frombuffer(self._held, np.uint64)).tolist()
+        del kept[self.k :]
         self._held = array("Q", kept)
         if len(kept) == self.k:
             self._limit = kept[-1]
