@@ -203,11 +203,13 @@ class _load_errors:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, ModelError):
             first = str(error).strip().splitlines()[0] if str(error).strip() else kind.__name__
-            raise ModelError(
-                f"could not be loaded: {first}",
-                where=self.name,
-                hint="give a local folder, a hub name that can be reached, or minilm",
-            ) from error
+            hint = "give a local folder, a hub name that can be reached, or minilm"
+            if "trust_remote_code" in str(error):
+                first, hint = (
+                    "it brings code of its own, which is not run",
+                    "read that code, then add --trust-remote-code",
+                )
+            raise ModelError(f"could not be loaded: {first}", where=self.name, hint=hint) from error
 
 
 def transformer_folder(name: str) -> str:
