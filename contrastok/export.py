@@ -144,7 +144,7 @@ def write_rows(
         told: base_model, init, init_norm and seed of the rows.
     """
     new = {"rows": rows.float()} if head_rows is None else {"rows": rows.float(), HEAD_ROWS: head_rows.float()}
-    write_tensors(file, new, tell_plan(plan) | told)
+    write_tensors(file, new, {**tell_plan(plan), **told})
 
 
 def apply(config: ApplyConfig) -> dict[str, Any]:
