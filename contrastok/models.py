@@ -205,10 +205,8 @@ class _load_errors:
             first = str(error).strip().splitlines()[0] if str(error).strip() else kind.__name__
             hint = "give a local folder, a hub name that can be reached, or minilm"
             if "trust_remote_code" in str(error):
-                first, hint = (
-                    "it brings code of its own, which is not run",
-                    "read that code, then add --trust-remote-code",
-                )
+                first = "it brings code of its own, which is not run"
+                hint = "read that code, and add --trust-remote-code if you trust it"
             raise ModelError(f"could not be loaded: {first}", where=self.name, hint=hint) from error
 
 
