@@ -132,7 +132,7 @@ def _config_file(arguments: Sequence[str]) -> Path | None:
 
 @contextmanager
 def _guarded(config: Common) -> Iterator[None]:
-    """Inside, no other run writes the output of a command, and models run code of their own only if that was asked for."""
+    """Inside, no other run writes the output of a command, and code of models runs only if that was asked for."""
     from contrastok.lock import only_run
     from contrastok.models import trusting
 
