@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,6 @@ import tyro
 
 from contrastok.config import COMMANDS, GROUPS, from_toml
 from contrastok.errors import ConfigError, ContrastokError, did_you_mean
-from contrastok.lock import only_run
-from contrastok.models import trusting
 from contrastok.options import Common
 
 RUNNERS = {
@@ -65,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = parse(given)
         command = next(name for name, kind in COMMANDS.items() if isinstance(config, kind))
-        with _held(config), trusting(config.trust_remote_code):
+        with _guarded(config):
             _runner(command)(config)
     except ContrastokError as error:
         sys.stderr.write(f"contrastok: {error}\n")
@@ -139,10 +137,16 @@ def _config_file(arguments: Sequence[str]) -> Path | None:
     return None
 
 
-def _held(config: Common) -> AbstractContextManager[None]:
-    """The output of a command, held for this run; nothing where none is written."""
+@contextmanager
+def _guarded(config: Common) -> Iterator[None]:
+    """Inside, no other run writes the output of a command, and code of models runs only if that was asked for."""
+    from contrastok.lock import only_run
+    from contrastok.models import trusting
+
     out = getattr(config, "out", None)
-    return nullcontext() if out is None or config.dry_run else only_run(out)
+    held = nullcontext() if out is None or config.dry_run else only_run(out)
+    with held, trusting(config.trust_remote_code):
+        yield
 
 
 def _runner(command: str) -> Callable[[Any], Any]:

@@ -34,9 +34,9 @@ def only_run(path: Path) -> Iterator[None]:
             real.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
-            raise OutputError(
-                "another run is writing it", where=path, hint="wait until that has ended, or choose another --out"
-            ) from None
+            if file.exists():  # a place that takes no files at all ends here too
+                hint = "wait until that has ended, or choose another --out"
+                raise OutputError("another run is writing it", where=path, hint=hint) from None
         except (OSError, NotImplementedError):
             pass
         yield

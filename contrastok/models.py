@@ -206,11 +206,11 @@ class _load_errors:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, ModelError):
             first = str(error).strip().splitlines()[0] if str(error).strip() else kind.__name__
-            raise ModelError(
-                f"could not be loaded: {first}",
-                where=self.name,
-                hint="give a local folder, a hub name that can be reached, or minilm",
-            ) from error
+            hint = "give a local folder, a hub name that can be reached, or minilm"
+            if "trust_remote_code" in str(error):
+                first = "it brings code of its own, which is not run"
+                hint = "read that code, and add --trust-remote-code if you trust it"
+            raise ModelError(f"could not be loaded: {first}", where=self.name, hint=hint) from error
 
 
 def transformer_folder(name: str) -> str:

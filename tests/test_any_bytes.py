@@ -58,7 +58,7 @@ TOML = (
 VECTORS = b"2 3\nbrie 0.5 1 -2\nfeta 1e-3 0 7\n"
 RELEVANT = b'{"id": "1", "text": "what is brie", "relevant": ["p"]}\n'
 PASSAGES = b'{"id": "p", "text": "a cheese"}\n'
-STS = b"score\tsentence1\tsentence2\n5.0\tA man eats.\tA man is eating.\n1.5\tA man eats.\tA dog runs.\n"
+STS = b"score,sentence1,sentence2\n5.0,A man eats.,A man is eating.\n1.5,A man eats.,A dog runs.\n"
 BASE = {"name": "m", "frozen_sha256": "a", "tokenizer_sha256": "b", "table_rows": 9, "dim": 2}
 TOKEN = {
     "token": "brie", "row": 0, "ids": [9], "forms": ["brie"], "pieces": ["br", "##ie"], "definition": "",
@@ -175,7 +175,7 @@ READERS = [
     Reader("vectors.txt", VECTORS, lambda file: everything(read_word_vectors(file))),
     Reader("queries.jsonl", RELEVANT, search_with),
     Reader("search.csv", CSV, lambda file: read_pairs_file(file, "token", "definition")),
-    Reader("sts.tsv", STS, read_sts),
+    Reader("sts.csv", STS, read_sts),
 ]
 
 anything = st.recursive(

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from contrastok.checkpoint import load_checkpoint
+from contrastok.checkpoint import load_checkpoint, read_rows
 from contrastok.config import TrainConfig
 from contrastok.errors import InputError
 
@@ -28,3 +29,22 @@ def test_no_checkpoint(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "contrastok.json").write_text("{}")
     with pytest.raises(InputError, match="is broken"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "new_rows.safetensors", "initial_rows.safetensors"])
+def test_a_flipped_bit_is_seen(trained: tuple[TrainConfig, dict[str, Any]], tmp_path: Path, name: str) -> None:
+    config, _ = trained
+    folder = tmp_path / "model"
+    shutil.copytree(str(config.out), folder)
+    load_checkpoint(folder)
+    content = bytearray((folder / name).read_bytes())
+    content[-1] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: changed after"):
+        load_checkpoint(folder)
+    if name != "model.safetensors":  # `contrastok apply` reads the rows alone
+        with pytest.raises(InputError, match=rf"{name}: changed after"):
+            read_rows(folder / name)
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=rf"{name}: no such file"):
+        load_checkpoint(folder)

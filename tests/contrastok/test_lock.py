@@ -53,7 +53,7 @@ def test_nothing_is_left_of_a_lock(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("name", ["file/out", "file/deep/out", ".", "/"])
+@pytest.mark.parametrize("name", ["file/out", "file/deep/out", ".", "/", "/proc/out"])
 def test_where_no_lock_can_be_had_the_run_goes_on(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with only_run(tmp_path / name):
