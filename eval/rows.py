@@ -26,7 +26,7 @@ def pairs(neighbors: Sequence[Neighbor]) -> list[tuple[str, float]]:
 
 def ranks(found: Ranks | None) -> tuple[int | None, ...] | None:
     """Among how many, the initial rank, the trained one, the split word's."""
-    return found and (found.of, found.initial, found.trained, found.split_word)
+    return None if found is None else (found.of, found.initial, found.trained, found.split_word)
 
 
 def _row(token: TokenReport) -> Row:
