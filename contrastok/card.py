@@ -53,7 +53,7 @@ def base_statements(name: str) -> dict[str, Any]:
     Args:
         name: as `--model` got it. A model of the Hub has its card read from the cache, or fetched.
     """
-    import yaml
+    import yaml  # type: ignore[import-untyped]
     from huggingface_hub import hf_hub_download, metadata_load
 
     with contextlib.suppress(ModelError, OSError, ValueError, yaml.YAMLError):

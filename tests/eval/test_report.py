@@ -103,7 +103,10 @@ def test_without_initial_rows_nothing_is_told_of_a_gain(
     assert {point["when"] for point in summary["points"]} == {"vocabulary", "after"}
     page = (tmp_path / "report.html").read_text()
     assert "The initial rows are not known, so nothing here shows what training gained over them." in page
-    assert "Training " not in page and "→" not in page
+    shown, rows = page.split('<script type="application/json" id="rows"')[0], page.split('id="rows"')[1]
+    assert "Training " not in shown and "→" not in shown
+    for row in json.loads(rows.split(">", 1)[1].split("</script>")[0]):
+        assert row["move"] is None and not any(before for _, before, *_ in row["spaces"])
     known = report(ReportConfig(model=checkpoint, quiet=True))
     assert known["relations"]["held_out"]["trained"] == summary["relations"]["held_out"]["trained"]
     assert all(token["move"] > 0 for token in known["per_token"])
