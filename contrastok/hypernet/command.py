@@ -50,8 +50,8 @@ def train_hypernet(config: TrainHypernetConfig) -> dict[str, Any]:
     config.validate()
     assert config.out is not None  # validate() saw to it
     console = Console(config.quiet)
-    named = [Path(config.model), *map(Path, config.corpus), *config.glossary]
-    inputs = [path for path in named if path.exists()]
+    named = [config.model, *config.corpus, *map(str, config.glossary)]
+    inputs = [Path(name) for name in named if Path(name).exists()]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
     model = load_model(config.model)
     frequencies = count_words(model.tokenizer, config.corpus, config.text_field, config.split)
