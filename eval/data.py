@@ -228,6 +228,7 @@ class ReportData:
         versions: of the libraries.
         skipped: terms that did not become tokens, and why.
         relearned: known words under the predictor; None when the rows came from another initialiser.
+        definitions: figures of each view for a token's own definition among those of all tokens.
     """
 
     model: str
@@ -251,6 +252,7 @@ class ReportData:
     versions: Mapping[str, str] = field(default_factory=dict)
     skipped: tuple[Mapping[str, str], ...] = ()
     relearned: Relearned | None = None
+    definitions: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
 
 def as_json(data: ReportData) -> dict[str, Any]:

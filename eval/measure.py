@@ -264,6 +264,7 @@ def _assemble(
         versions=manifest["versions"],
         skipped=tuple(manifest["skipped"]),
         relearned=relearned(manifest.get("prior")),
+        definitions=summarise([[report.definition_ranks] for report in reports], seed),
     )
 
 

@@ -61,6 +61,12 @@ def test_the_summary_the_page_the_json_and_the_csv_agree(
     assert summary["tokens"] == sum(summary["verdicts"].values()) == 3
     assert summary["relations"]["held_out"]["trained"]["count"] == 6
     assert set(summary["relations"]["held_out"]) >= {"initial", "trained", "split_word"}
+    ranks = [found["trained"] for token in summary["per_token"] if (found := token["definition_ranks"])]
+    assert summary["definitions"]["trained"]["count"] == len(ranks) > 0
+    assert summary["definitions"]["trained"]["mrr"] == pytest.approx(
+        sum(1 / rank for rank in ranks) / len(ranks), abs=1e-4
+    )
+    assert "does a token find its definition?" in page and set(summary["definitions"]) >= {"initial", "split_word"}
     assert summary["index"].startswith("exact search over") and summary["index"] in page
     assert r"\u003cb\u003ezzq" in page and "<b>zzq" not in page
     assert list(out.parent.iterdir()) == [out]
