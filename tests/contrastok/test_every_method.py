@@ -139,4 +139,7 @@ def test_it_trains_or_says_why_not(plain_runs: dict[str, TrainConfig], kind: str
 def test_every_method_trains_somewhere() -> None:
     trained = [c for kind in (DECODER, ENCODER) for c in choices(kind) if not refusal(kind, c)]
     assert {c.init for c in trained} == set(INITIALIZERS) and {c.trainable for c in trained} == set(TRAINABLES)
-    assert {c.objective for c in trained} == set(OBJECTIVES) - {"mlm", "prefix_lm"}  # own tests have models with their heads
+    assert {c.objective for c in trained} == set(OBJECTIVES) - {
+        "mlm",
+        "prefix_lm",
+    }  # own tests have models with their heads
