@@ -61,6 +61,8 @@ PEFT = "mean of the pieces, PEFT Trainable Tokens"
 PEFT_RATES = (0.01, 0.03, 0.1)
 """AdamW's steps, as shares of the table's standard deviation; train's own default is 0.06 without a predictor."""
 BATCH = 32
+TEXTS = 150
+"""So many held-out texts with a word, the first ones, and so many without, are read."""
 
 
 def held_out(model: Path) -> list[str]:
@@ -98,10 +100,10 @@ def line(name: str, checkpoint: Checkpoint, lesson: Lesson, held: Sequence[str],
     """All figures of one method."""
     base, knows = load_with_head(str(lesson.prepared.base)), load_with_head(lesson.prepared.model)
     texts = [read_text(text, base.tokenizer, checkpoint.tokenizer, TOKENS) for text in held]
-    texts = [text for text in texts if text.bytes > 0]
-    said = measure_generation(checkpoint, base, texts, 0, console)
     new = {i for token in checkpoint.manifest["tokens"] for i in token["ids"]}
-    holding = [text for text in texts if new.intersection(text.new.ids)]
+    holding = [text for text in texts if text.bytes > 0 and new.intersection(text.new.ids)][:TEXTS]
+    clean = [text for text in texts if text.bytes > 0 and not new.intersection(text.new.ids)][:TEXTS]
+    said = measure_generation(checkpoint, base, [*holding, *clean], 0, console)
     said["perplexity_per_byte"]["with_new_token"]["oracle"] = oracle(knows, holding)
     return {
         "name": name,

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
@@ -92,7 +93,7 @@ def learn_tokenizer(texts: Sequence[str], size: int, length: int) -> PreTrainedT
     )
 
 
-def make_model(arguments: argparse.Namespace, vocabulary: int) -> torch.nn.Module:
+def make_model(arguments: argparse.Namespace, vocabulary: int) -> PreTrainedModel:
     """A Llama with random weights."""
     torch.manual_seed(arguments.seed)
     config = LlamaConfig(
@@ -108,12 +109,12 @@ def make_model(arguments: argparse.Namespace, vocabulary: int) -> torch.nn.Modul
         eos_token_id=0,
         pad_token_id=0,
     )
-    model: torch.nn.Module = AutoModelForCausalLM.from_config(config)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     return model
 
 
 def train(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], arguments: argparse.Namespace
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], arguments: argparse.Namespace
 ) -> None:
     """Train, save model and tokenizer, and remove the states that were kept in case of a stop."""
     windows = Windows(list(ids_of(texts, tokenizer)), arguments.length)
@@ -143,7 +144,7 @@ def train(
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameters:,} parameters, {windows.windows.numel():,} tokens, {steps:,} steps")
     trainer.train(resume_from_checkpoint=any(states.glob("checkpoint-*")) or None)
-    trainer.save_model(str(arguments.out))
+    model.save_pretrained(arguments.out)  # Trainer.save_model would add a pickle of its options
     tokenizer.save_pretrained(arguments.out)
     shutil.rmtree(states, ignore_errors=True)
 
