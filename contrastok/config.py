@@ -282,6 +282,11 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--hard-negative-weight must be above 0 and finite, not {self.hard_negative_weight}")
         return found
 
+    @property
+    def moves_body(self) -> bool:
+        """Whether weights of the body are trained too, so that rows alone are not what was trained."""
+        return self.two_stage or self.lora
+
     def _body_problems(self) -> tuple[tuple[bool, str], ...]:
         """What does not go with LoRA on the body: whether it was asked for, and why."""
         return (

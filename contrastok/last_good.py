@@ -47,7 +47,7 @@ def last_good_kept(
     except DivergedError as error:
         assert config.out is not None  # validate() saw to it
         hint, file = error.hint, last_good_path(config.out)
-        if not (config.two_stage or TRAINABLES[config.trainable].moves_old):
+        if not (config.moves_body or TRAINABLES[config.trainable].moves_old):
             rows, head = overlay.rows[: len(plan.terms)], overlay.head.rows if overlay.head is not None else None
             told = {"base_model": facts, "init": init, "init_norm": config.init_norm, "seed": config.seed}
             with contextlib.suppress(OutputError), atomic_file(file) as partial:

@@ -300,14 +300,9 @@ def require_head(model: SentenceTransformer, needs: str, kind: type[H]) -> H:
     head: LanguageHead | None = language_head(model)
     if type(head) is not kind:
         wanted = f"holds no {kind.what}, which {needs} needs"
-        where, hint = (
-            type(transformer(model)).__name__,
-            f"name the folder of a model that has one ({kind.example}, ...)",
-        )
+        hint = f"name the folder of a model that has one ({kind.example}, ...)"
         if head is not None:
-            wanted, hint = (
-                f"{wanted}: it has a {head.what}",
-                f"{hint}; --objective {head.objective} trains what this has",
-            )
-        raise ModelError(wanted, where=where, hint=hint)
+            wanted += f": it has a {head.what}"
+            hint += f"; --objective {head.objective} trains what this has"
+        raise ModelError(wanted, where=type(transformer(model)).__name__, hint=hint)
     return head

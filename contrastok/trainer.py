@@ -92,7 +92,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     choose_init(config.init, evidence)  # what is wrong with it is told before anything is encoded
     model = load_with_head(config.model)
     OBJECTIVES[config.objective].build.check(model, config)
-    if config.two_stage or config.lora:
+    if config.moves_body:
         linear_layers(model)
     words = extend_and_check(model, terms, pairs, config)
     console.print(plan_table(words, pairs, tokens=config.dry_run))
@@ -103,7 +103,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
             "[yellow]note:[/] decoding drops the space before a token of --token-mode added; where people will read "
             "what the model writes, give gen-pairs and train --token-mode vocab"
         )
-    if config.two_stage or config.lora:
+    if config.moves_body:
         named = "--lora" if config.lora else "--two-stage"
         console.print(f"[yellow]note:[/] {named} moves the body: no text keeps the base model's embedding")
     if config.dry_run:

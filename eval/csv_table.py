@@ -64,6 +64,7 @@ def _columns(token: TokenReport) -> Line:
         "candidates": basis.ranks.of if basis else None,
         "confidence": rounded(token.confidence),
         "sentences": token.evidence.sentences,
+        "generated": token.evidence.generated,
         "norm": rounded(token.norm),
         "norm_z": rounded(token.norm_z),
         "move": rounded(token.move),

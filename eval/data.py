@@ -94,6 +94,8 @@ class Evidence:
     pairs: Mapping[str, int] = field(default_factory=dict)
     negatives: int = 0
     examples: tuple[str, ...] = ()
+    generated: int = 0
+    """Those of the sentences that a language model wrote."""
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,8 @@ def _twin(others: Sequence[Neighbor], related: set[str]) -> Neighbor | None:
 
 def _evidence(token: Mapping[str, Any]) -> Evidence:
     found = token["evidence"]
-    return Evidence(found["sentences"], dict(found["pairs"]), found["negatives"], tuple(found.get("examples", ())))
+    examples, generated = tuple(found.get("examples", ())), found.get("generated", 0)  # older manifests tell neither
+    return Evidence(found["sentences"], dict(found["pairs"]), found["negatives"], examples, generated)
 
 
 def _assemble(

@@ -64,11 +64,12 @@ function lengths(row) {
 function evidence(row) {
   const pairs = Object.entries(row.pairs).map(([kind, number]) => `${whole(number)} ${kind}`).join(", ") || "none";
   const some = row.examples.length;
+  const written = row.generated ? `, ${whole(row.generated)} of them by a language model` : "";
   return [
     some ? el("h3", null, `Sentences that taught it${some < row.sentences ? `, ${some} of ${whole(row.sentences)}` : ""}`) : null,
     ...row.examples.map(sentence => el("blockquote", null, sentence)),
     el("p", null, el("small", null,
-      `${whole(row.sentences)} sentences; pairs: ${pairs}; ${whole(row.negatives)} negatives. ${lengths(row)} `
+      `${whole(row.sentences)} sentences${written}; pairs: ${pairs}; ${whole(row.negatives)} negatives. ${lengths(row)} `
       + `Ids ${row.ids.join(", ")}; pieces `, el("code", null, row.pieces.join(" ")), ".")),
   ];
 }

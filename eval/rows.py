@@ -43,6 +43,7 @@ def _row(token: TokenReport) -> Row:
             for hood in reversed(token.neighbors)
         ],
         "sentences": evidence.sentences,
+        "generated": evidence.generated,
         "pairs": dict(evidence.pairs),
         "negatives": evidence.negatives,
         "examples": evidence.examples,

@@ -143,7 +143,7 @@ def _token(name: str, verdict: str, ranks: Ranks, confidence: float, leans_on: t
         norm_initial=0.9,
         norm_z=-0.01,
         move=0.25,
-        evidence=Evidence(3, {"context-definition": 2}, 4, (f"A {EVIL} sentence.",)),
+        evidence=Evidence(3, {"context-definition": 2}, 4, (f"A {EVIL} sentence.",), generated=2),
         confidence=confidence,
         leans_on=leans_on,
     )

@@ -101,6 +101,7 @@ def test_every_token_is_in_the_tables_data(page: Page, data: ReportData) -> None
     assert told["relations"][0] == ["grilling cheese", "synonym", True, [50, 10, 30, 8], None]
     assert told["basis"] == ["'cheese'", True, [50, 10, 30, 8]]
     assert told["examples"] == list(first.evidence.examples) and told["sentences"] == 3 and told["confidence"] == 0.4
+    assert told["generated"] == 2
     assert columns_of(page) == [
         "token", "verdict", "pieces", "before", "after", "rank", "sure", "sentences", "norm", "move",
     ]  # fmt: skip
