@@ -132,6 +132,7 @@ def train(
             weight_decay=0.1,
             adam_beta2=0.95,
             bf16=torch.cuda.is_available(),
+            dataloader_pin_memory=torch.cuda.is_available(),
             logging_steps=50,
             save_steps=100,
             save_total_limit=1,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -121,6 +122,27 @@ def disease(here: Run, shared_data: Path, tmp_path_factory: pytest.TempPathFacto
     gen += ["--hold-out", 0.5, "--max-sentences", 5, "--known-sentences", 1]
     # The kitchen learns from known words; here that would take minutes, and another initialiser is worth a look too.
     return run_all(here, folder, gen, ["--epochs", 1, "--init", "charlen_mean"], folder / "words.txt")
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small language model that the example has trained on the sample domain, and the texts that it never saw."""
+    folder = tmp_path_factory.mktemp("decoder")
+    options = {
+        "vocabulary": 500,
+        "width": 64,
+        "layers": 2,
+        "length": 32,
+        "batch-size": 16,
+        "epochs": 5,
+        "learning-rate": 5e-3,
+    }
+    given = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    given += ["--corpus", str(KITCHEN / "corpus"), "--out", str(folder)]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()):
+        patch.setattr(sys, "argv", ["pretrain.py", *given])
+        runpy.run_path(str(ROOT / "examples" / "decoder" / "pretrain.py"), run_name="__main__")
+    return folder
 
 
 @pytest.fixture(scope="session")

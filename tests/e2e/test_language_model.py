@@ -10,6 +10,30 @@ import torch
 
 from tests.e2e.conftest import KITCHEN, Run
 
+HEARD = ("aioli", "blanching", "kombucha", "orecchiette", "tiramisu", "turmeric")
+"""Words of the sample domain that stand in texts which `decoder` was not trained on."""
+
+
+def test_new_tokens_of_a_model_that_has_learned_something_are_said(here: Run, decoder: Path, tmp_path: Path) -> None:
+    """Training must make tokens likelier where they stand, and the text with them, than the mean of the pieces does."""
+    terms = tmp_path / "terms.jsonl"
+    terms.write_text("".join(json.dumps({"token": word}) + "\n" for word in HEARD))
+    common = ["--terms", terms, "--model", decoder, "--token-mode", "vocab"]
+    here("gen-pairs", *common, "--corpus", KITCHEN / "corpus", "--known-sentences", 0, "--wordnet", "none",
+         "--out", tmp_path / "pairs")  # fmt: skip
+    found = {}
+    for epochs in (0, 6):
+        here("train", *common, "--pairs", tmp_path / "pairs", "--init", "subtoken_mean", "--objective", "causal_lm",
+             "--epochs", epochs, "--out", tmp_path / f"model{epochs}")  # fmt: skip
+        here("eval", "generation", "--model", tmp_path / f"model{epochs}", "--texts", decoder / "held-out.jsonl",
+             "--json", tmp_path / f"said{epochs}.json")  # fmt: skip
+        found[epochs] = json.loads((tmp_path / f"said{epochs}.json").read_text())
+        assert found[epochs]["identical"] is True
+    ranks, told = found[6]["ranks"]["views"], "with_new_token"
+    assert ranks["trained"]["mrr"] > ranks["initial"]["mrr"]
+    assert ranks["initial"] == found[0]["ranks"]["views"]["trained"]  # both began with the same rows
+    assert found[6]["perplexity_per_byte"][told]["result"] < found[0]["perplexity_per_byte"][told]["result"]
+
 
 def test_a_language_model_learns_new_tokens(here: Run, make_decoder: Callable[..., Path], tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
