@@ -45,7 +45,7 @@ MOVES: tuple[tuple[str, float], ...] = (
 )
 """Changes to the settings, in the order in which they are tried."""
 OPTIONS = (
-    *("seed", "calibrate", "objective", "epochs", "batch_size", "gradient_accumulation", "bank_size"),
+    *("seed", "calibrate", "objective", "epochs", "max_steps", "batch_size", "gradient_accumulation", "bank_size"),
     *("learn_temperature", "learning_rate", "temperature", "contrast_weight", "distill_weight", "word_weight"),
 )
 """What decides how words are taught."""

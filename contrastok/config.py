@@ -167,6 +167,8 @@ class TrainConfig(VocabularyOptions, Common):
     """Train LoRA of --rank on the body together with the rows, from the first step on: old texts move."""
     epochs: int = 3
     """Passes over the pairs."""
+    max_steps: int | None = None
+    """End after so many steps of the optimiser, if --epochs are more; a second stage takes half as many."""
     batch_size: int = 32
     """Anchors a step."""
     gradient_accumulation: int = 1
@@ -215,6 +217,8 @@ class TrainConfig(VocabularyOptions, Common):
             )
             if getattr(self, name) < low
         ]
+        if self.max_steps is not None and self.max_steps < 1:
+            found.append(f"--max-steps must be at least 1, not {self.max_steps}; --epochs 0 trains nothing")
         if self.calibrate > MOST_TRIALS:
             found.append(f"--calibrate must be at most {MOST_TRIALS}, not {self.calibrate}: there are no more settings")
         for name in ("contrast_weight", "distill_weight", "word_weight"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -202,7 +203,8 @@ class Feed(Dataset[list[Batch]]):
         self.new_ids = ((self.slots >= 0) & (self.slots < terms)).nonzero().squeeze(1)
         self.masker = Masker.of(tokenizer, self.new_ids.tolist()) if self.objective.masked else None
         lengths = [len(anchor.ids) for anchor in data.anchors]
-        self.plan = list(steps(lengths, config.batch_size, config.epochs, config.gradient_accumulation, config.seed))
+        every = steps(lengths, config.batch_size, config.epochs, config.gradient_accumulation, config.seed)
+        self.plan = list(islice(every, config.max_steps))
 
     def __len__(self) -> int:
         return len(self.plan)

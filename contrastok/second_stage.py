@@ -37,6 +37,7 @@ def second_stage(first: Loop, state: RunState) -> tuple[Loop, BodyLora, list[Cur
     config = dataclasses.replace(
         first.config,
         epochs=second_epochs(first.config),
+        max_steps=first.config.max_steps and max(1, first.config.max_steps // 2),
         reset_every=0,
         temperature=first.objective.temperature()
         if isinstance(first.objective, Contrast)

@@ -301,8 +301,7 @@ def estimate(
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     bank = keys * data.keys.shape[1] * 4
     activations = config.batch_size * max(len(a.ids) for a in data.anchors) * table.shape[1] * 4 * 40
-    epochs = config.epochs + second_epochs(config)
-    steps = epochs * -(-len(wanted) // (config.batch_size * config.gradient_accumulation))
+    steps, anchors = _work(config, len(wanted))
     known, asked, fitting, fit_memory = 0, 0, 0.0, 0.0
     if choose_init(config.init, evidence) == PREDICTOR:
         told = [word for word in evidence or () if word.known]
@@ -316,9 +315,20 @@ def estimate(
         "keys": keys,
         "known_texts": known,
         "known_anchors": asked,
-        "seconds": round(per_key * (keys + known) + fitting + per_anchor * (len(wanted) * epochs + asked), 1),
+        "seconds": round(per_key * (keys + known) + fitting + per_anchor * (anchors + asked), 1),
         "memory_mb": round((2 * weights + bank + max(activations, fit_memory)) / 2**20),
     }
+
+
+def _work(config: TrainConfig, pairs: int) -> tuple[int, int]:
+    """Optimiser steps of both stages, and the anchors that they look at."""
+    batch = config.batch_size * config.gradient_accumulation
+    epoch, steps, anchors = -(-pairs // batch), 0, 0
+    for epochs, share in ((config.epochs, 1), (second_epochs(config), 2)):
+        most = epochs * epoch if config.max_steps is None else max(1, config.max_steps // share)
+        steps += min(epochs * epoch, most)
+        anchors += min(epochs * pairs, most * batch)
+    return steps, anchors
 
 
 def _speed() -> float:

@@ -119,6 +119,15 @@ def test_the_curve_goes_on_and_the_manifest_says_from_where(make_config: Make) -
     assert second_epochs(replace(config, epochs=0)) == 1 and second_epochs(replace(config, two_stage=False)) == 0
 
 
+def test_a_budget_of_steps_ends_both_stages(make_config: Make) -> None:
+    config = make_config(two_stage=True, epochs=5, max_steps=5)
+    planned, done = train(replace(config, dry_run=True)), train(config)
+    assert done["steps"] == planned["steps"] == 5 + 2
+    assert config.out
+    few = train(replace(config, max_steps=1, out=config.out.with_name("few")))
+    assert few["steps"] == 1 + 1
+
+
 def test_the_same_seed_gives_the_same_bits(make_config: Make, tmp_path: Path) -> None:
     config = make_config(two_stage=True, out=tmp_path / "a")
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
