@@ -29,7 +29,8 @@ def rows(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, 
 class PeftRows(RowOverlay):
     """An overlay that leaves the lookup to PEFT's layer, which copies the table in every forward.
 
-    PEFT trains a row for each id; here the ids of a term's forms lead to one, as everywhere else.
+    PEFT trains a row for each id; here the ids of a term's forms lead to one, as everywhere else. It reads its own
+    parameter, so nothing can be put between that and the lookup.
 
     Args:
         base, rows, ids, row_of: see `RowOverlay`.
@@ -37,6 +38,8 @@ class PeftRows(RowOverlay):
     Raises:
         ConfigError: PEFT is not installed.
     """
+
+    made = False
 
     def __init__(self, base: nn.Module, rows: torch.Tensor, ids: Sequence[int], row_of: Sequence[int]) -> None:
         try:
