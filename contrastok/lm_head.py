@@ -100,11 +100,8 @@ class LanguageHead(nn.Module):
         """
         table, bias = self.linear.weight, self.linear.bias
         if biases is not None:  # a coordinate that is 1 in every state
-            states, rows = (
-                torch.cat([states, states.new_ones(len(states), 1)], 1),
-                torch.cat([rows, biases[:, None]], 1),
-            )
-            table, bias = torch.cat([table, bias[:, None]], 1), None
+            states = torch.cat([states, states.new_ones(len(states), 1)], 1)
+            rows, table, bias = torch.cat([rows, biases[:, None]], 1), torch.cat([table, bias[:, None]], 1), None
         return frozen_linear_cross_entropy(
             states, table, rows, targets, bias=bias, absent=absent, scale=self.scale, cap=self.cap
         )

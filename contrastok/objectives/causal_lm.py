@@ -31,7 +31,7 @@ class OverHead(Loss):
     """Common to the objectives that read a language-model head.
 
     Its classes are the old tokens and each new id: with the row that it is read by where the head is tied, else with
-    one of its own. A slot that a new id took in a padded table is no old class any more. Where old rows (or classes) are
+    one of its own. A slot that a new id took in a padded table is no old class any more. Where old rows or classes are
     trained too, old tokens go with the new ones.
 
     Raises:

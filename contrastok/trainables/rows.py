@@ -66,7 +66,7 @@ class PeftRows(RowOverlay):
         return found * self.scale
 
 
-@trainable("peft", source="PEFT's Trainable Tokens, as a baseline", needs_fp32=True)
+@trainable("peft", source="PEFT's Trainable Tokens, as a baseline", needs_fp32=True, needs=("the package peft",))
 def peft(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, config: TrainConfig) -> RowOverlay:
-    """The new rows, each coordinate for itself, by PEFT's TrainableTokens; slower, and needs the package peft."""
+    """The new rows, each coordinate for itself, by PEFT's TrainableTokens; slower."""
     return attach(model, plan, first, PeftRows)

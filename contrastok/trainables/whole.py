@@ -43,8 +43,8 @@ def write_old_rows(model: SentenceTransformer, overlay: RowOverlay, new: int) ->
         new: number of new rows, which stand before the old ones.
 
     Returns:
-        "old_rows_moved", and the median and the largest of their relative moves |e - e0| / |e0|; "old_classes_moved", of
-        a head that is not tied.
+        "old_rows_moved", and the median and the largest of their relative moves |e - e0| / |e0|; "old_classes_moved",
+        of a head that is not tied.
     """
     table, moved = input_embedding(model).weight, overlay.rows[new:]
     classes = 0
