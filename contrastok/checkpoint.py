@@ -169,6 +169,8 @@ def given_up_sentence(given_up: Mapping[str, Any]) -> str:
             f"{moved:,} of {given_up['old_rows']:,} old rows moved, by {given_up['median_move']:.2%} of their length "
             f"in the median and {given_up['largest_move']:.2%} at most"
         )
+    if moved := given_up.get("old_classes_moved"):
+        parts.append(f"{moved:,} old classes of the head moved")
     if moved := given_up.get("layers_moved"):
         parts.append(
             f"LoRA moved {moved:,} of {given_up['layers']:,} linear maps of the body, by "

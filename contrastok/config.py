@@ -260,16 +260,6 @@ class TrainConfig(VocabularyOptions, Common):
         chosen = OBJECTIVES.get(self.objective)
         if self.layers and chosen is not None and (chosen.masked or chosen.head):
             found.append(f"--objective {self.objective} has a head for the last layer alone: leave out --layers")
-        if (
-            chosen is not None
-            and chosen.head
-            and self.trainable in TRAINABLES
-            and TRAINABLES[self.trainable].needs_fp32
-        ):
-            found.append(
-                f"--trainable {self.trainable} trains a copy of the table, which the head of --objective "
-                f"{self.objective} does not see: take rows, row_lora, adapter or mixing"
-            )
         if self.optimizer != "adam" and self.trainable != "rows":
             found.append(f"--optimizer {self.optimizer} moves rows: leave out --trainable {self.trainable}")
         for name in ("two_stage", "lora"):

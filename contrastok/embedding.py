@@ -41,6 +41,9 @@ class RowOverlay(nn.Module):
         ids: the new token ids, `m >= n` of them.
         row_of: for each id its row, so that several forms of a term share one.
 
+    Attributes:
+        new: so many of the ids are new tokens; old ones that are trained too stand behind them.
+
     Raises:
         ModelError: the base module does something to its rows that is neither nothing nor a fixed scale, or has them
             in whole numbers.
@@ -50,7 +53,10 @@ class RowOverlay(nn.Module):
     ids: torch.Tensor
     row_of: torch.Tensor
     head: HeadRows | None
-    """Classes of its own that each new id has in a language-model head that is not tied, where one is trained."""
+    """Classes of its own that each new id has in a language-model head that is not tied, where one is trained. Those of
+    old ids may stand behind them, in the order of `ids`."""
+    made = True
+    """Whether `rows` may be made of other parameters: whatever looks them up asks for `rows`."""
 
     def __init__(self, base: nn.Module, rows: torch.Tensor, ids: Sequence[int], row_of: Sequence[int]) -> None:
         super().__init__()
@@ -63,6 +69,7 @@ class RowOverlay(nn.Module):
         self.register_buffer("ids", torch.tensor(list(ids), device=device), persistent=False)
         self.register_buffer("row_of", torch.tensor(list(row_of), device=device), persistent=False)
         self.head = None
+        self.new = len(self.ids)
         self.scale = output_scale(base)
         self.direct = looks_up(base, self.scale)
         self._plan: RowPlan | None = None

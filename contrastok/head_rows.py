@@ -45,16 +45,24 @@ def first_head_rows(
     return rows.cpu()[[token.row for token in plan.tokens]]
 
 
-def train_classes(model: SentenceTransformer, overlay: RowOverlay, first: torch.Tensor | None) -> None:
+def train_classes(
+    model: SentenceTransformer, overlay: RowOverlay, first: torch.Tensor | None, old: bool = False
+) -> None:
     """Let an objective that predicts tokens train their classes: rows of their own, or else the rows; both are bounded.
+
+    PEFT's rows are not: its layer reads them as they are.
 
     Args:
         model: with the overlay attached and a head.
         overlay: the rows.
         first: what `first_head_rows` gave.
+        old: whether old classes are trained too, where they are no rows of the embedding.
     """
-    if first is None:
-        bound(overlay, overlay.weight)
-    else:
+    if first is not None:
+        table = language_head(model).linear.weight
+        if old:
+            first = torch.cat([first.to(table.device), table.detach()[overlay.ids[overlay.new :]].float()])
         overlay.head = HeadRows(first).to(overlay.weight.device)
-        bound(overlay.head, language_head(model).linear.weight)
+        bound(overlay.head, table)
+    elif overlay.made:
+        bound(overlay, overlay.weight)

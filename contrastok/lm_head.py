@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from contrastok.errors import ModelError
@@ -84,17 +85,31 @@ class LanguageHead(nn.Module):
         return body
 
     def loss(
-        self, states: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor, absent: torch.Tensor | None
+        self,
+        states: torch.Tensor,
+        targets: torch.Tensor,
+        rows: torch.Tensor,
+        absent: torch.Tensor | None,
+        biases: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy of each position, and whether its class is the likeliest: see `frozen_linear_cross_entropy`."""
-        return frozen_linear_cross_entropy(
-            states, self.linear.weight, rows, targets, bias=self.linear.bias, absent=absent, scale=self.scale,
-            cap=self.cap,
-        )  # fmt: skip
+        """Cross-entropy of each position, and whether its class is the likeliest: see `frozen_linear_cross_entropy`.
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Float32 logits of the head's own classes, `[N, V]`."""
-        return shaped(self.linear(states).float(), self.scale, self.cap)
+        Args:
+            states, targets, rows, absent: see there.
+            biases: of the trainable classes, `[n]`, where old ones are among them that have some.
+        """
+        table, bias = self.linear.weight, self.linear.bias
+        if biases is not None:  # a coordinate that is 1 in every state
+            states = torch.cat([states, states.new_ones(len(states), 1)], 1)
+            rows, table, bias = torch.cat([rows, biases[:, None]], 1), torch.cat([table, bias[:, None]], 1), None
+        return frozen_linear_cross_entropy(
+            states, table, rows, targets, bias=bias, absent=absent, scale=self.scale, cap=self.cap
+        )
+
+    def logits(self, states: torch.Tensor, table: torch.Tensor | None = None) -> torch.Tensor:
+        """Float32 logits of the head's own classes, `[N, V]`; with another table of them, if one is given."""
+        raw = self.linear(states) if table is None else F.linear(states, table.to(states.dtype), self.linear.bias)
+        return shaped(raw.float(), self.scale, self.cap)
 
     @torch.no_grad()
     def grow(self, ids: list[int], rows: torch.Tensor | None, table: nn.Parameter) -> None:

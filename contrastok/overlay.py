@@ -52,6 +52,7 @@ def attach(
         row_of += [len(rows) - base.weight.shape[0] + i for i in others]
         ids += others
     overlay = kind(base, rows, ids, row_of)
+    overlay.new = len(plan.ids)
     body.set_input_embeddings(overlay)
     attached = body.get_input_embeddings() is overlay
     if not attached:

@@ -210,7 +210,7 @@ def _train_rows(
         given_up |= lora.merge() if lora is not None else {}
         given_up["sha256"] = frozen_hash(model, list(words.plan.ids), facts["table_rows"])[0]
     if overlay.head is not None:
-        classes = overlay.head.rows.detach().cpu().clone()
+        classes = overlay.head.rows.detach()[: overlay.new].cpu().clone()
     return TrainedRows(rows, start, data, curve, state, profile, notes, given_up or None, classes)
 
 
@@ -224,7 +224,7 @@ def _lay(
     """Lay what is trained over the model, from first rows `[n, d]` and, if the head is not tied, classes `[m, d]`."""
     overlay = TRAINABLES[config.trainable].lay(_held_in(model, config), words.plan, rows, config)
     if OBJECTIVES[config.objective].head:
-        train_classes(model, overlay, classes)
+        train_classes(model, overlay, classes, TRAINABLES[config.trainable].moves_head)
     return overlay
 
 

@@ -17,6 +17,15 @@ STANDARD = {"objective": "anchored_pairs", "trainable": "rows"}
 """What the default does; no methods of their own."""
 GROUPS: dict[str, Mapping[str, Any]] = {"init": INITIALIZERS, "objective": OBJECTIVES, "trainable": TRAINABLES}
 """By the option of train that takes the name: the registry."""
+WAYS: dict[str, tuple[dict[str, Any], str]] = {
+    "init-norm=median": ({"init_norm": "median"}, "docs/methods.md"),
+    "init-norm=constituents": ({"init_norm": "constituents"}, "docs/methods.md"),
+    "layers=2": ({"layers": 2}, "mini-model adaptation (Marchisio et al. 2023, arXiv 2212.10503)"),
+    "reset-every=100": ({"reset_every": 100}, "after active forgetting (Chen et al. 2023, arXiv 2307.01163)"),
+    "two-stage": ({"two_stage": True}, "LoRA (Hu et al. 2021, arXiv 2106.09685) on the body, after the rows"),
+    "lora": ({"lora": True}, "LoRA (Hu et al. 2021, arXiv 2106.09685) on the body, with the rows"),
+}
+"""Ways of running that are no entry of a registry: options of train, and their source."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +33,7 @@ class Method:
     """One line of the comparison.
 
     Attributes:
-        name: as it is asked for: "default", or option=NAME.
+        name: as it is asked for: "default", option=VALUE, or the name of an option that has no value.
         options: of train.
         source: where the method comes from.
     """
@@ -35,14 +44,14 @@ class Method:
 
 
 def every_method() -> dict[str, Method]:
-    """The default, and whatever the registries hold, one option changed at a time."""
+    """The default, whatever the registries hold, and the ways of running, one option changed at a time."""
     found = {DEFAULT: Method(DEFAULT, {}, "docs/how-it-works.md")}
     for option, registry in GROUPS.items():
         for name, entry in registry.items():
             if STANDARD.get(option) == name:
                 continue
             found[f"{option}={name}"] = Method(f"{option}={name}", {option: name}, entry.source)
-    return found
+    return found | {name: Method(name, options, source) for name, (options, source) in WAYS.items()}
 
 
 def unknown_methods(names: Sequence[str]) -> list[str]:

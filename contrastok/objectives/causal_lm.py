@@ -31,7 +31,8 @@ class OverHead(Loss):
     """Common to the objectives that read a language-model head.
 
     Its classes are the old tokens and each new id: with the row that it is read by where the head is tied, else with
-    one of its own. A slot that a new id took in a padded table is no old class any more.
+    one of its own. A slot that a new id took in a padded table is no old class any more. Where old rows or classes are
+    trained too, old tokens go with the new ones.
 
     Raises:
         ModelError: the model comes without such a head.
@@ -46,9 +47,13 @@ class OverHead(Loss):
         self._head = [head]  # in a list: it is not trained
         old = head.linear.weight.shape[0]
         self.class_of = torch.arange(max(old, len(overlay.slots)), device=student.device)
-        self.class_of[overlay.ids] = old + torch.arange(len(overlay.ids), device=student.device)
+        ids = overlay.ids if overlay.head is None else overlay.ids[: len(overlay.head.rows)]
+        self.class_of[ids] = old + torch.arange(len(ids), device=student.device)
         self.absent = torch.zeros(old, dtype=torch.bool, device=student.device)
-        self.absent[overlay.ids[overlay.ids < old]] = True
+        self.absent[ids[ids < old]] = True
+        self.biases: torch.Tensor | None = None
+        if head.linear.bias is not None and len(ids) > overlay.new:
+            self.biases = torch.cat([head.linear.bias.new_zeros(overlay.new), head.linear.bias[ids[overlay.new :]]])
 
     @classmethod
     def check(cls, model: SentenceTransformer, config: TrainConfig) -> None:
@@ -70,7 +75,7 @@ class OverHead(Loss):
         counts = (mask[:, 1:] * mask[:, :-1]).bool()
         targets = torch.where(counts, self.class_of[ids[:, 1:]], NOT_SCORED).flatten()
         rows = overlay.rows.index_select(0, overlay.row_of) if overlay.head is None else overlay.head.rows
-        losses, hits = self._head[0].loss(states[:, :-1].flatten(0, 1), targets, rows, self.absent)
+        losses, hits = self._head[0].loss(states[:, :-1].flatten(0, 1), targets, rows, self.absent, self.biases)
         count = counts.sum().clamp_min(1)
         return losses.sum() / count, hits.sum() / count
 
@@ -121,7 +126,8 @@ class TokenKl(OverHead):
 
     def __init__(self, student: Student, config: TrainConfig, settings: PairSettings) -> None:
         super().__init__(student, config, settings)
-        self.present = (~self.absent).nonzero().squeeze(1)
+        taken = student.overlay.ids[: student.overlay.new]
+        self.present = torch.tensor(sorted({*range(len(self.absent))} - {*taken.tolist()}), device=student.device)
 
     def forward(self, batch: Batch) -> LossTerms:
         """Mean KL divergence KL(in original tokens || in new ones) over aligned positions."""
@@ -137,8 +143,13 @@ class TokenKl(OverHead):
 
     def _divergence(self, teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
         """Sum of the divergences at some positions, from their states `[N, d]`."""
-        logits = (self._head[0].logits(states).index_select(1, self.present) for states in (teacher, student))
-        there, here = (each.log_softmax(-1) for each in logits)
+        head, overlay = self._head[0], self.student.overlay
+        table = None
+        if overlay.head is None and len(overlay.ids) > overlay.new:  # old rows are trained, and they are the classes
+            moved = overlay.rows.index_select(0, overlay.row_of[overlay.new :])
+            table = head.linear.weight.float().index_copy(0, overlay.ids[overlay.new :], moved)
+        logits = head.logits(teacher), head.logits(student, table)
+        there, here = (each.index_select(1, self.present).log_softmax(-1) for each in logits)
         return F.kl_div(here, there, reduction="sum", log_target=True)
 
 

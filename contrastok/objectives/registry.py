@@ -72,6 +72,7 @@ class Objective:
         head: whether it needs a language-model head, of which new tokens are classes.
         cut: whether batches hold the anchors cut in two.
         definitions: whether anchors are the terms beside their definitions and not the pairs'.
+        dropout: whether it needs a model that drops something out.
     """
 
     name: str
@@ -87,6 +88,19 @@ class Objective:
     head: bool = False
     cut: bool = False
     definitions: bool = False
+    dropout: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it cannot do without, in words."""
+        head = "an encoder-decoder with its head" if self.cut else "a causal language model with its head"
+        asked = {
+            head: self.head,
+            "a model with its masked-LM head": self.masked,
+            "definitions of terms": self.definitions,
+            "a model with dropout": self.dropout,
+        }
+        return tuple(what for what, wanted in asked.items() if wanted)
 
 
 OBJECTIVES: dict[str, Objective] = {}
@@ -107,13 +121,14 @@ def objective(
     head: bool = False,
     cut: bool = False,
     definitions: bool = False,
+    dropout: bool = False,
 ) -> Callable[[L], L]:
     """Register a class as the objective `name`; the first line of its docstring describes it."""
 
     def register(build: L) -> L:
         summary = (build.__doc__ or "").strip().splitlines()[0]
-        needs = (own_keys, aligned, ranks, random_contexts, masked, calibrated, head, cut, definitions)
-        OBJECTIVES[name] = Objective(name, summary, source, build, *needs)
+        asks = (own_keys, aligned, ranks, random_contexts, masked, calibrated, head, cut, definitions, dropout)
+        OBJECTIVES[name] = Objective(name, summary, source, build, *asks)
         return build
 
     return register

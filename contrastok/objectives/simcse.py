@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from contrastok.feed import Batch
 
 
-@objective("simcse", source="unsupervised SimCSE (Gao et al. 2021, arXiv 2104.08821)")
+@objective("simcse", source="unsupervised SimCSE (Gao et al. 2021, arXiv 2104.08821)", dropout=True)
 class Simcse(Contrast):
     """Two passes of a sentence under different dropout, against the other sentences of the batch.
 

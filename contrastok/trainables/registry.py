@@ -31,6 +31,8 @@ class Trainable:
         rate: default learning rate; None where the parameters are rows, whose rate is measured by the table.
         moves_old: whether old rows are trained too; they then stand behind the new ones in the overlay's rows.
         needs_fp32: whether the frozen weights must be held in full precision.
+        needs: what it cannot do without, in words.
+        moves_head: whether old classes of a language-model head that is not tied are trained too, where one is read.
     """
 
     name: str
@@ -40,19 +42,29 @@ class Trainable:
     rate: float | None = None
     moves_old: bool = False
     needs_fp32: bool = False
+    moves_head: bool = False
+    needs: tuple[str, ...] = ()
 
 
 TRAINABLES: dict[str, Trainable] = {}
 
 
 def trainable(
-    name: str, source: str, *, rate: float | None = None, moves_old: bool = False, needs_fp32: bool = False
+    name: str,
+    source: str,
+    *,
+    rate: float | None = None,
+    moves_old: bool = False,
+    needs_fp32: bool = False,
+    moves_head: bool = False,
+    needs: tuple[str, ...] = (),
 ) -> Callable[[Lay], Lay]:
     """Register a function as the way of training `name`; the first line of its docstring describes it."""
 
     def register(lay: Lay) -> Lay:
         summary = (lay.__doc__ or "").strip().splitlines()[0]
-        TRAINABLES[name] = Trainable(name, summary, source, lay, rate, moves_old, needs_fp32 or moves_old)
+        exact = needs_fp32 or moves_old
+        TRAINABLES[name] = Trainable(name, summary, source, lay, rate, moves_old, exact, moves_head, needs)
         return lay
 
     return register

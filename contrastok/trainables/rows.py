@@ -29,7 +29,8 @@ def rows(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, 
 class PeftRows(RowOverlay):
     """An overlay that leaves the lookup to PEFT's layer, which copies the table in every forward.
 
-    PEFT trains a row for each id; here the ids of a term's forms lead to one, as everywhere else.
+    PEFT trains a row for each id; here the ids of a term's forms lead to one, as everywhere else. It reads its own
+    parameter, so nothing can be put between that and the lookup.
 
     Args:
         base, rows, ids, row_of: see `RowOverlay`.
@@ -37,6 +38,8 @@ class PeftRows(RowOverlay):
     Raises:
         ConfigError: PEFT is not installed.
     """
+
+    made = False
 
     def __init__(self, base: nn.Module, rows: torch.Tensor, ids: Sequence[int], row_of: Sequence[int]) -> None:
         try:
@@ -63,7 +66,7 @@ class PeftRows(RowOverlay):
         return found * self.scale
 
 
-@trainable("peft", source="PEFT's Trainable Tokens, as a baseline", needs_fp32=True)
+@trainable("peft", source="PEFT's Trainable Tokens, as a baseline", needs_fp32=True, needs=("the package peft",))
 def peft(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, config: TrainConfig) -> RowOverlay:
-    """The new rows, each coordinate for itself, by PEFT's TrainableTokens; slower, and needs the package peft."""
+    """The new rows, each coordinate for itself, by PEFT's TrainableTokens; slower."""
     return attach(model, plan, first, PeftRows)

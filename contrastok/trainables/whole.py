@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from contrastok.embedding import RowOverlay
-from contrastok.models import input_embedding
+from contrastok.models import input_embedding, language_head
 from contrastok.overlay import attach
 from contrastok.trainables.registry import trainable
 from contrastok.trainables.shared import LowRank, made_by, unit
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from contrastok.vocabulary import VocabularyPlan
 
 
-@trainable("full", source="training of the whole embedding, as a baseline", moves_old=True)
+@trainable("full", source="training of embedding and head, as a baseline", moves_old=True, moves_head=True)
 def full(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, config: TrainConfig) -> RowOverlay:
-    """The whole embedding table, old rows too: texts without a new token change."""
+    """The whole embedding table, and the head where the objective has one: texts without a new token change."""
     return attach(model, plan, first, old_rows=True)
 
 
@@ -35,7 +35,7 @@ def full_lora(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Ten
 
 @torch.no_grad()
 def write_old_rows(model: SentenceTransformer, overlay: RowOverlay, new: int) -> dict[str, Any]:
-    """Write the old rows that training moved into the model's own table, and say how far they went.
+    """Write the old rows, and old classes of a head, that training moved into the model's own tables.
 
     Args:
         model: with the overlay attached.
@@ -43,9 +43,16 @@ def write_old_rows(model: SentenceTransformer, overlay: RowOverlay, new: int) ->
         new: number of new rows, which stand before the old ones.
 
     Returns:
-        "old_rows_moved", and the median and the largest of their relative moves |e - e0| / |e0|.
+        "old_rows_moved", and the median and the largest of their relative moves |e - e0| / |e0|; "old_classes_moved",
+        of a head that is not tied.
     """
     table, moved = input_embedding(model).weight, overlay.rows[new:]
+    classes = 0
+    if overlay.head is not None:
+        head, old = language_head(model).linear.weight, overlay.ids[overlay.new : len(overlay.head.rows)]
+        said = overlay.head.rows[overlay.new :].to(head)
+        classes = int((said != head[old]).any(dim=-1).sum())
+        head[old] = said
     away = (moved.to(table) - table).float().norm(dim=-1) / table.float().norm(dim=-1).clamp_min(1e-12)
     touched = away > 0
     table.copy_(moved.to(table))
@@ -55,4 +62,5 @@ def write_old_rows(model: SentenceTransformer, overlay: RowOverlay, new: int) ->
         "old_rows": len(table),
         "median_move": float(some.median()),
         "largest_move": float(some.max()),
+        **({"old_classes_moved": classes} if classes else {}),
     }

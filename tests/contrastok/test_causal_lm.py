@@ -29,9 +29,9 @@ from contrastok.lm_head import load_with_head
 from contrastok.loop import Loop, make_accelerator
 from contrastok.models import language_head, load_tokenizer, tokenizer_fingerprint
 from contrastok.objectives import OBJECTIVES
-from contrastok.overlay import attach
 from contrastok.pairs import read_pairs
 from contrastok.state import RunState
+from contrastok.trainables import TRAINABLES
 from contrastok.trainer import train
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
 from tests.conftest import DECODERS
@@ -69,8 +69,9 @@ def make_loop(config: TrainConfig, state: RunState | None = None, mode: str = "a
     data = build_training_set(
         pairs, plan, extended, FrozenEncoder(model, model.tokenizer), 64, aligned=OBJECTIVES[config.objective].aligned
     )
-    overlay = attach(model, plan, initial_rows("subtoken_mean", init_context(model, plan)))
-    train_classes(model, overlay, first_head_rows(model, plan, "subtoken_mean"))
+    way = TRAINABLES[config.trainable]
+    overlay = way.lay(model, plan, initial_rows("subtoken_mean", init_context(model, plan)), config)
+    train_classes(model, overlay, first_head_rows(model, plan, "subtoken_mean"), way.moves_head)
     return Loop(model.eval(), overlay, data, extended, config, make_accelerator(config), state, Console(quiet=True))
 
 
@@ -118,7 +119,7 @@ def reference(loop: Loop, batch: Batch) -> tuple[torch.Tensor, ...]:
         if overlay.head is not None:
             head.weight[overlay.ids] = overlay.head.rows.double()
         if head.bias is not None:
-            head.bias[overlay.ids] = 0
+            head.bias[overlay.ids[: overlay.new]] = 0
     assert tied == (head.weight is table.weight)
     losses = []
     for ids, mask in zip(*(batch.anchors.features[name] for name in ("input_ids", "attention_mask")), strict=True):
@@ -131,10 +132,19 @@ def reference(loop: Loop, batch: Batch) -> tuple[torch.Tensor, ...]:
     return loss.detach(), rows, head.weight.grad[overlay.ids]
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2", "gpt2", "phi"])
-def test_loss_and_gradients_are_the_stock_models(make_run: Make, kind: str) -> None:
-    """Forms share a row; where the head is not tied each has a class of its own. Padding on the left shifts nothing."""
-    loop = make_loop(make_run(kind))
+@pytest.mark.parametrize(
+    ("kind", "trainable"),
+    [*((kind, "rows") for kind in ("llama", "qwen2", "gemma2", "gpt2", "phi")), ("qwen2", "full"), ("phi", "full"),
+     ("qwen2", "peft")],
+)  # fmt: skip
+def test_loss_and_gradients_are_the_stock_models(make_run: Make, kind: str, trainable: str) -> None:
+    """Forms share a row; where the head is not tied each has a class of its own. Padding on the left shifts nothing.
+
+    With the whole table trained, old rows and classes get their gradients too, and classes keep their biases.
+    """
+    if trainable == "peft":
+        pytest.importorskip("peft")
+    loop = make_loop(make_run(kind, trainable=trainable))
     loop.feed.tokenizer.padding_side = "left" if kind in ("llama", "gpt2") else "right"
     batch = loop.feed[0][0]
     assert not batch.anchors.features["attention_mask"].all()
@@ -312,9 +322,47 @@ def test_a_model_without_a_head_and_options_that_do_not_fit_are_refused(make_run
     with pytest.raises(ModelError, match="BertModel: holds no causal language-model head"):
         train(config)
     assert config.out is not None and not config.out.exists()
-    for options, problem in (({"trainable": "full"}, "a copy of the table"), ({"layers": 1}, "leave out --layers")):
-        with pytest.raises(ConfigError, match=problem):
-            train(make_run("llama", **options))
+    with pytest.raises(ConfigError, match="leave out --layers"):
+        train(make_run("llama", layers=1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "trainable", "objective"),
+    [("qwen2", "full", "causal_lm"), ("phi", "full", "causal_lm"), ("llama", "full_lora", "causal_lm"),
+     ("gpt2", "full_lora", "token_kl"), ("llama", "full", "token_kl")],
+)  # fmt: skip
+def test_the_whole_embedding_and_its_head_move_and_are_saved(
+    make_run: Make, kind: str, trainable: str, objective: str
+) -> None:
+    """Old classes of a head that is not tied move with `full` alone; what is saved is what was trained."""
+    config = make_run(kind, trainable=trainable, objective=objective, learning_rate=None)
+    summary = train(config)
+    assert config.out is not None and summary["frozen"]["sha256_before"] != summary["frozen"]["sha256_after"]
+    base, made, new = stock(config.model), stock(config.out), new_ids(config.out)
+    tied = base.get_output_embeddings().weight is base.get_input_embeddings().weight
+    old = [i for i in range(len(base.get_input_embeddings().weight)) if i not in new]
+    moved = [
+        not torch.equal(getattr(base, get)().weight[old], getattr(made, get)().weight[old])
+        for get in ("get_input_embeddings", "get_output_embeddings")
+    ]
+    assert moved == [True, tied or (trainable == "full" and objective != "token_kl")]
+    assert tied is (made.get_output_embeddings().weight is made.get_input_embeddings().weight)
+    given_up = summary["frozen"]["given_up"]
+    assert ("old_classes_moved" in given_up) is (not tied and moved[1])
+
+
+def test_the_divergence_is_that_of_the_moved_table(make_run: Make) -> None:
+    """Where the head is tied, an old row that no text holds still is a class."""
+    loop = make_loop(make_run("qwen2", trainable="full", objective="token_kl"))
+    batch, overlay = loop.feed[0][0], loop.overlay
+    assert batch.aligned is not None
+    read = {*batch.anchors.features["input_ids"].flatten().tolist()}
+    read |= {*batch.aligned.originals.features["input_ids"].flatten().tolist()}
+    with torch.no_grad():
+        before = loop.loss(batch).total
+        place = next(i for i in overlay.ids[overlay.new :].tolist() if i not in read)
+        overlay.parametrizations["rows"].original[overlay.slots[place]] *= -1  # type: ignore[index, union-attr]
+        assert loop.loss(batch).total != before
 
 
 def test_a_head_that_cannot_be_extended_is_refused_by_name(

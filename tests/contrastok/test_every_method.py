@@ -48,8 +48,6 @@ class Choice(NamedTuple):
 def refusal(kind: str, choice: Choice) -> str | None:
     """What is said of a choice that does not apply; None for one that must train."""
     head = OBJECTIVES[choice.objective].head
-    if head and TRAINABLES[choice.trainable].needs_fp32:
-        return "which the head of"
     if choice.objective == "prefix_lm":
         return "holds no head on a decoder of its own"
     if kind == ENCODER and head:

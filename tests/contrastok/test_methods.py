@@ -33,6 +33,15 @@ def test_the_table_names_every_method_and_what_it_needs(
         assert ("nothing" in line) == (not method.needs)
 
 
+def test_what_cannot_be_done_without_is_told_of_every_registry(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--quiet", "--json", "-"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    needs = {method["name"]: method["needs"] for entries in listed.values() for method in entries}
+    assert needs["causal_lm"] == ["a causal language model with its head"] and needs["peft"] == ["the package peft"]
+    assert needs["prefix_lm"] == ["an encoder-decoder with its head"] and needs["mlm"] and needs["simcse"]
+    assert needs["anchored_pairs"] == needs["rows"] == []
+
+
 def test_another_registry_needs_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     one = SimpleNamespace(name="nce", summary="A loss.", source="this test", needs=("a GPU",))
     monkeypatch.setitem(REGISTRIES, "objective", ("contrastok.losses", "LISTED"))
