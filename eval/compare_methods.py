@@ -21,7 +21,7 @@ WAYS: dict[str, tuple[dict[str, Any], str]] = {
     "init-norm=median": ({"init_norm": "median"}, "docs/methods.md"),
     "init-norm=constituents": ({"init_norm": "constituents"}, "docs/methods.md"),
     "layers=2": ({"layers": 2}, "mini-model adaptation (Marchisio et al. 2023, arXiv 2212.10503)"),
-    "reset-every=100": ({"reset_every": 100}, "after active forgetting (Chen et al. 2023, arXiv 2307.01163)"),
+    "reset-every=25": ({"reset_every": 25}, "after active forgetting (Chen et al. 2023, arXiv 2307.01163)"),
     "two-stage": ({"two_stage": True}, "LoRA (Hu et al. 2021, arXiv 2106.09685) on the body, after the rows"),
     "lora": ({"lora": True}, "LoRA (Hu et al. 2021, arXiv 2106.09685) on the body, with the rows"),
 }
