@@ -43,13 +43,15 @@ def shell(here: Run) -> dict[str, Callable[[Sequence[str]], object]]:
 def test_a_page_runs(
     page: Path,
     shell: dict[str, Callable[[Sequence[str]], object]],
-    kitchen: Outcome,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    (tmp_path / "demo").symlink_to(kitchen.folder)  # what `make demo` leaves
+    if any("demo/" in block.text for block in blocks(page) if block.run):
+        kitchen: Outcome = request.getfixturevalue("kitchen")
+        (tmp_path / "demo").symlink_to(kitchen.folder)  # what `make demo` leaves
     names: dict[str, object] = {"__name__": "page"}
     for block in blocks(page):
         if block.run and block.language == "python":
