@@ -18,6 +18,8 @@ from tests.pages import blocks, name_of, pages
 
 LESS = {"gen-pairs": {"--known-sentences": "0"}, "train": {"--epochs": "1", "--init": "charlen_mean"}}
 """Options that save time and change nothing of what a page says."""
+
+Shell = dict[str, Callable[[Sequence[str]], object]]
 RUNNABLE = [page for page in pages() if any(block.run for block in blocks(page))]
 
 
@@ -29,7 +31,7 @@ def run_script(words: Sequence[str]) -> None:
 
 
 @pytest.fixture
-def shell(here: Run) -> dict[str, Callable[[Sequence[str]], object]]:
+def shell(here: Run) -> Shell:
     """What a runnable block may call, by its first word."""
 
     def command(words: Sequence[str]) -> None:
@@ -42,16 +44,15 @@ def shell(here: Run) -> dict[str, Callable[[Sequence[str]], object]]:
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_a_page_runs(
     page: Path,
-    shell: dict[str, Callable[[Sequence[str]], object]],
-    request: pytest.FixtureRequest,
+    shell: Shell,
+    kitchen: Outcome,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Every page asks for the kitchen: what its report encoded of MiniLM's vocabulary is cached for the reports of all."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    if any("demo/" in block.text for block in blocks(page) if block.run):
-        kitchen: Outcome = request.getfixturevalue("kitchen")
-        (tmp_path / "demo").symlink_to(kitchen.folder)  # what `make demo` leaves
+    (tmp_path / "demo").symlink_to(kitchen.folder)  # what `make demo` leaves
     names: dict[str, object] = {"__name__": "page"}
     for block in blocks(page):
         if block.run and block.language == "python":
