@@ -40,21 +40,21 @@ lint: $(VENV)/.ready  ## ruff, and mypy against the built wheel
 wheel: $(VENV)/.ready  ## Build the wheel, install it elsewhere and import it from another folder
 	.ci/wheel
 
-# Every method has a process of its own; nothing else should run on the machine meanwhile.
+# Every method has a process of its own; nothing else should run on the machine meanwhile. What needs ../shared/data is last.
 define speed
 	$(1) -m benchmarks.embedding_op --shape all --new 100 10000 --json benchmarks/results/embedding_op_$(2).json
-	$(1) -m benchmarks.train_step --model minilm --json benchmarks/results/train_step_minilm_$(2).json
-	$(1) -m benchmarks.train_step --model minilm --negatives 1 --json benchmarks/results/train_step_minilm_negatives_$(2).json
-	$(1) -m benchmarks.train_step --model minilm-250k --json benchmarks/results/train_step_250k_$(2).json
 	$(1) -m benchmarks.loss --batch $(3) --bank $(4) --json benchmarks/results/loss_$(2).json
 	$(1) -m benchmarks.memory --shape all --new 100 1000 --json benchmarks/results/memory_$(2).json
 	$(1) -m benchmarks.scaling --json benchmarks/results/scaling_$(2).json
+	$(1) -m benchmarks.train_step --model minilm --json benchmarks/results/train_step_minilm_$(2).json
+	$(1) -m benchmarks.train_step --model minilm --negatives 1 --json benchmarks/results/train_step_minilm_negatives_$(2).json
+	$(1) -m benchmarks.train_step --model minilm-250k --json benchmarks/results/train_step_250k_$(2).json
 endef
 
 bench: $(VENV)/.ready  ## All benchmarks of speed, on the CPU
 	$(call speed,$(BIN)/python,cpu,1024 4096 8192,10000 100000 1000000)
 
-# .venv holds torch for the CPU, so this uses an environment that has torch for the GPU, and peft.
+# .venv holds torch for the CPU, so this uses an environment of yours: first torch for the GPU, then `pip install '.[dev]'`.
 bench-gpu:  ## Tests of the kernels and all benchmarks of speed, on the GPU of PYTHON's torch
 	$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	$(PYTHON) -m pytest tests/kernels

@@ -110,7 +110,7 @@ def line(name: str, checkpoint: Checkpoint, lesson: Lesson, held: Sequence[str],
         "recovery": measure(checkpoint, lesson.prepared, 0, console)["trained"],
         "said": said["ranks"]["views"][TRAINED],
         "perplexity": said["perplexity_per_byte"],
-        "identical": said["identical"],
+        "clean_texts": {"texts": len(clean), **{name: said[name] for name in ("ids_changed", "logits_changed")}},
     }
 
 
@@ -169,7 +169,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "median rank": lambda found: cell(found["recovery"], "median_rank", interval=False),
     "new token said: MRR": lambda found: cell(found["said"], "mrr"),
     "perplexity per byte": lambda found: f"{found['perplexity']['with_new_token']['result']:.4f}",
-    "old logits": lambda found: "the same bits" if found["identical"] else "changed",
+    "old logits": lambda found: "changed" if found["clean_texts"]["logits_changed"] else "the same bits",
 }
 
 

@@ -12,8 +12,14 @@ Record = dict[str, Any]
 
 
 def read_records(shared: Path, count: int = 0) -> list[Record]:
-    """The benchmark's terms: so many, evenly spread; all when `count` is 0."""
+    """The benchmark's terms: so many, evenly spread; all when `count` is 0.
+
+    Raises:
+        SystemExit: the public data is not there.
+    """
     source = shared / "disease_ontology" / "disease_terms.jsonl"
+    if not source.exists():
+        raise SystemExit(f"{source} is missing: this benchmark reads public data that does not come with contrastok")
     records = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()]
     return [records[i * len(records) // count] for i in range(min(count, len(records)))] if count else records
 

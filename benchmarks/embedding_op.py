@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.harness import Steps, against, machine, take_turns, timed, write_json
+from benchmarks.harness import Steps, against, machine, positive, take_turns, timed, write_json
 from benchmarks.markdown import table
 from contrastok.embedding import RowOverlay
 from contrastok.kernels.plan import RowPlan
@@ -197,9 +197,9 @@ def main() -> None:
     """Run, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=[*SHAPES, "all"], default="minilm")
-    parser.add_argument("--new", type=int, nargs="+", default=[100], help="new tokens; several for several tables")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--new", type=positive, nargs="+", default=[100], help="new tokens; several for several tables")
+    parser.add_argument("--steps", type=positive, default=20)
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     names = list(SHAPES) if arguments.shape == "all" else [arguments.shape]

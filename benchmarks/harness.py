@@ -6,6 +6,7 @@ median over rounds of which each compares neighbours in time. A process of its o
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import multiprocessing
@@ -52,6 +53,17 @@ class Measured:
     def typical(self) -> float:
         """Steps per second by the median step: for steps that are all the same."""
         return 1 / median(self.seconds)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, as an option: nothing can be said of no rounds, steps or rows.
+
+    Raises:
+        ArgumentTypeError: it is none, which ends a command with exit code 2.
+    """
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
 
 
 def take_turns(

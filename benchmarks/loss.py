@@ -33,7 +33,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from benchmarks.embedding_op import device
-from benchmarks.harness import Steps, against, machine, take_turns, timed, wait, write_json
+from benchmarks.harness import Steps, against, machine, positive, take_turns, timed, wait, write_json
 from benchmarks.markdown import table
 from contrastok.kernels.bank_info_nce import bank_info_nce
 from contrastok.kernels.info_nce import info_nce
@@ -183,10 +183,10 @@ def measure(task: Task, methods: dict[str, Callable[[Task], Steps]], steps: int,
 def main() -> None:
     """Run, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, nargs="*", default=[1024, 4096, 8192])
-    parser.add_argument("--bank", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=positive, nargs="*", default=[1024, 4096, 8192])
+    parser.add_argument("--bank", type=positive, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--steps", type=positive, default=5)
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     print(f"{machine()['device']}; times contrastok is faster (times less memory it takes)")

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.harness import Measured, Steps, machine, take_turns, write_json
+from benchmarks.harness import Measured, Steps, machine, positive, take_turns, write_json
 from benchmarks.markdown import table
 from benchmarks.step_data import widen
 from benchmarks.step_methods import clocked
@@ -97,7 +97,7 @@ def sentences(size: Size) -> TrainingSet:
 def main() -> None:
     """Run, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     curves = {}

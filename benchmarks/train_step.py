@@ -38,7 +38,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import Measured, against, take_turns, write_json
+from benchmarks.harness import Measured, against, positive, take_turns, write_json
 from benchmarks.markdown import table
 from benchmarks.step_data import MODELS, Lesson, prepare
 from benchmarks.step_methods import (
@@ -107,9 +107,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, default="minilm")
     parser.add_argument("--negatives", type=int, choices=(0, 1), default=0, help="hard negatives of each pair")
-    parser.add_argument("--pairs", type=int, default=320, help="an epoch")
-    parser.add_argument("--terms", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pairs", type=positive, default=320, help="an epoch")
+    parser.add_argument("--terms", type=positive, default=100)
+    parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--parts", action="store_true", help="also contrastok with one thing undone at a time")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()

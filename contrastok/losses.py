@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from contrastok.kernels.bank_info_nce import bank_info_nce
 from contrastok.kernels.info_nce import info_nce
+
+LARGE_BANK = 2**15
+"""From so many keys on they are read once, by `bank_info_nce`. Below, where the default's `--bank-size` lies, a step is
+nearly all body whatever the kernel, and rows keep the bits that they had before there was a choice."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,32 @@ class LossTerms:
         none = torch.zeros((), device=total.device)
         parts = (none if part is None else part.detach() for part in (contrast, distill, accuracy))
         return cls(total, *parts)
+
+
+def frozen_info_nce(
+    queries: torch.Tensor, keys: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """InfoNCE against keys that get no gradient, by the kernel for their number; see `info_nce`.
+
+    Args:
+        queries: `[B, d]`, norm 1.
+        keys: `[K, d]`, norm 1, frozen.
+        targets: the column of each query's positive, int64 `[B]`.
+        mask: bool `[B, K]`, true where a key is no negative of a query.
+        temperature: cosines are divided by it.
+
+    Returns:
+        losses `[B]`, and whether the positive is the nearest unmasked key, bool `[B]`.
+    """
+    if len(keys) < LARGE_BANK:
+        return info_nce(queries, keys, targets, mask, temperature)
+    others = mask.scatter(1, targets[:, None], True)  # the positive is no negative
+    return bank_info_nce(queries, keys.index_select(0, targets), keys, temperature, mask=others)
+
+
+def close_keys(own: torch.Tensor, keys: torch.Tensor, limit: float) -> torch.Tensor:
+    """Where a key is closer than a cosine to what a query says itself, bool `[B, K]`; a run of keys after the other."""
+    return torch.cat([own @ part.T > limit for part in keys.split(LARGE_BANK)], dim=1)
 
 
 def weighted_info_nce(
@@ -100,7 +131,7 @@ def anchored_info_nce(
         distill_weight: weight of self-distillation.
         scale: factor on InfoNCE's logits, where a temperature is learned.
     """
-    losses, hits = info_nce(
+    losses, hits = frozen_info_nce(
         # index_select and not [...]: the backward of advanced indexing adds up in an order that threads decide
         (queries if scale is None else queries * scale).index_select(0, pair_query),
         keys,

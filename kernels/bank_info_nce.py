@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from contrastok.kernels.info_nce import product
+from contrastok.kernels.info_nce import check_masks, product
 from contrastok.kernels.runtime import accumulator, use_triton
 
 CHUNK = 4096
@@ -21,6 +21,7 @@ def bank_info_nce(
     bank: torch.Tensor,
     temperature: float,
     *,
+    mask: torch.Tensor | None = None,
     row_groups: torch.Tensor | None = None,
     bank_groups: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,8 +29,9 @@ def bank_info_nce(
 
     As the bank is frozen, the gradient of a query is a mean of the bank's rows, weighted as in attention, and comes out
     of the same pass as the loss (online softmax; Dao et al. 2022, algorithm 1). The bank is cut into slices that are
-    added up in a fixed order: the same input gives the same bits. Memory is O(B d), whatever the bank's size. There is
-    no second derivative.
+    added up in a fixed order: the same input gives the same bits. Memory is O(B d), whatever the bank's size (a mask is
+    the caller's, B K bytes; groups say the same in B + K numbers where every row has one). There is no second
+    derivative.
 
     Args:
         queries: `[B, d]`, rows of norm 1, any float dtype.
@@ -37,8 +39,9 @@ def bank_info_nce(
         bank: `[K, d]`, rows of norm 1, any float dtype; bfloat16 halves what has to be read, and on CUDA is what
             queries and weights are rounded to before they are multiplied. It gets no gradient.
         temperature: cosines are divided by it.
-        row_groups: int `[B]`, of 32 bits: a row of the bank of the same group is no negative of the query. A positive
-            that stands in the bank is masked that way.
+        mask: bool `[B, K]`, true where a row of the bank is no negative of the query, or None. A positive that stands
+            in the bank has to be masked, this way or by a group.
+        row_groups: int `[B]`, of 32 bits: a row of the bank of the same group is no negative of the query either.
         bank_groups: int `[K]`, with `row_groups`.
 
     Returns:
@@ -46,13 +49,15 @@ def bank_info_nce(
         `[B]` (a tie counts). A query whose negatives are all masked has loss 0 and gradient 0.
 
     Raises:
-        ValueError: dtypes of queries and positives differ, or one of the groups is missing.
+        ValueError: dtypes of queries and positives differ, sizes do not fit, or one of the groups is missing.
     """
     if queries.dtype != positives.dtype:
         raise ValueError(f"queries are {queries.dtype}, positives {positives.dtype}")
-    if (row_groups is None) != (bank_groups is None):
-        raise ValueError("groups are given for rows and bank, or for neither")
-    loss, hits, _, _ = bank_info_nce_op(queries, positives, bank, row_groups, bank_groups, temperature)
+    if queries.shape != positives.shape or queries.shape[1] != bank.shape[1]:
+        sizes = ", ".join(str(list(given.shape)) for given in (queries, positives, bank))
+        raise ValueError(f"queries, positives and bank do not fit each other: {sizes}")
+    check_masks(queries, bank, mask, row_groups, bank_groups)
+    loss, hits, _, _ = bank_info_nce_op(queries, positives, bank, mask, row_groups, bank_groups, temperature)
     return loss, hits
 
 
@@ -61,6 +66,7 @@ def bank_info_nce_op(
     queries: torch.Tensor,
     positives: torch.Tensor,
     bank: torch.Tensor,
+    mask: torch.Tensor | None,
     row_groups: torch.Tensor | None,
     bank_groups: torch.Tensor | None,
     temperature: float,
@@ -72,14 +78,14 @@ def bank_info_nce_op(
     if use_triton(queries) and half and queries.shape[1] <= TILED_WIDTH:
         from contrastok.kernels.bank_info_nce_triton import slices
 
-        top, total, pulled = combined(*slices(queries, own, bank, row_groups, bank_groups, temperature))
+        top, total, pulled = combined(*slices(queries, own, bank, mask, row_groups, bank_groups, temperature))
     else:
-        top, total, pulled = streamed(wide, own, bank, row_groups, bank_groups, temperature)
+        top, total, pulled = streamed(wide, own, bank, mask, row_groups, bank_groups, temperature)
     self_weight = (own - top).exp()
     whole = total + self_weight
     share = total / whole
     towards = (pulled / whole[:, None] - share[:, None] * positives) / temperature
-    return top - own + whole.log(), top == own, towards, share
+    return top - own + whole.log(), top == own, towards.contiguous(), share
 
 
 @bank_info_nce_op.register_fake
@@ -87,6 +93,7 @@ def _(
     queries: torch.Tensor,
     positives: torch.Tensor,
     bank: torch.Tensor,
+    mask: torch.Tensor | None,
     row_groups: torch.Tensor | None,
     bank_groups: torch.Tensor | None,
     temperature: float,
@@ -105,7 +112,7 @@ def _backward(ctx: Any, grad: torch.Tensor, *_: Any) -> tuple[Any, ...]:
     queries, towards, share = ctx.saved_tensors
     dq = (grad[:, None] * towards).to(queries.dtype) if ctx.needs_input_grad[0] else None
     dp = (-(grad * share / ctx.temperature)[:, None] * queries).to(queries.dtype) if ctx.needs_input_grad[1] else None
-    return dq, dp, None, None, None, None
+    return dq, dp, None, None, None, None, None
 
 
 bank_info_nce_op.register_autograd(_backward, setup_context=_save)
@@ -115,6 +122,7 @@ def streamed(
     queries: torch.Tensor,
     own: torch.Tensor,
     bank: torch.Tensor,
+    mask: torch.Tensor | None,
     row_groups: torch.Tensor | None,
     bank_groups: torch.Tensor | None,
     temperature: float,
@@ -127,6 +135,8 @@ def streamed(
     for start in range(0, len(bank), CHUNK):
         keys = bank[start : start + CHUNK].to(queries.dtype)
         logits = product(queries, keys.T).div_(temperature)
+        if mask is not None:
+            logits.masked_fill_(mask[:, start : start + CHUNK], -torch.inf)
         if row_groups is not None and bank_groups is not None:
             logits.masked_fill_(row_groups[:, None] == bank_groups[start : start + CHUNK], -torch.inf)
         highest = torch.maximum(top, logits.amax(dim=1))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 
@@ -27,8 +28,8 @@ def add_product(tile, left, right, UP: tl.constexpr):
 
 @triton.jit(do_not_specialize=["B", "K", "length"])
 def slice_kernel(
-    queries, own, bank, row_groups, bank_groups, tops, totals, pulls, B, K, length, scale,
-    D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, GROUPED: tl.constexpr, UP: tl.constexpr,
+    queries, own, bank, mask, row_groups, bank_groups, tops, totals, pulls, B, K, length, scale,
+    D: tl.constexpr, D0: tl.constexpr, D1: tl.constexpr, GROUPED: tl.constexpr, MASKED: tl.constexpr, UP: tl.constexpr,
     ROWS: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """Highest logit, sum of exponentials and weighted sum of rows, over one slice of the bank.
@@ -59,6 +60,9 @@ def slice_kernel(
         shown = (at < K)[None, :]
         if GROUPED:
             shown = shown & (group[:, None] != tl.load(bank_groups + at, at < K, 0)[None, :])
+        if MASKED:
+            word = tl.load(mask + rows.to(tl.int64) * tl.cdiv(K, 32) + start // 32, here, 0)
+            shown = shown & ((word[:, None] >> (at - start)[None, :]) & 1 == 0)
         tile = tl.where(shown, tile * scale, float("-inf"))
         highest = tl.maximum(top, tl.max(tile, axis=1))
         weights, shrink = tl.exp(tile - highest[:, None]), tl.exp(top - highest)
@@ -82,10 +86,10 @@ def widths(d: int) -> tuple[int, int]:
     return (whole // 2, rest) if whole > 16 and whole // 2 + rest < whole else (whole, 0)
 
 
-def launch_options(d: int) -> dict[str, Any]:
-    """Sizes of tiles: nothing may spill (tests/kernels/test_compile.py)."""
+def launch_options(d: int, masked: bool) -> dict[str, Any]:
+    """Sizes of tiles: nothing may spill (tests/kernels/test_compile.py). A mask is read 32 keys at once."""
     d0, d1 = widths(d)
-    keys = 64 if d0 + d1 <= 384 else 32
+    keys = 64 if d0 + d1 <= 384 and not masked else 32
     return {"D": d, "D0": d0, "D1": d1, "ROWS": ROWS, "KEYS": keys, "num_warps": 8, "num_stages": 2}
 
 
@@ -96,10 +100,22 @@ def slice_count(rows: int, keys: int, device: torch.device) -> int:
     return max(1, min(fitting, -(-keys // SHORTEST)))
 
 
+def packed(mask: torch.Tensor) -> torch.Tensor:
+    """A bool mask `[B, K]` as bits, 32 in a word, the first lowest: int32 `[B, K / 32]`.
+
+    A program then reads a word for each of its queries instead of a tile, for which there are no registers left.
+    """
+    bits = F.pad(mask.to(torch.uint8), (0, -mask.shape[1] % 32))
+    for shift in (1, 2, 4):
+        bits = bits[:, ::2] | (bits[:, 1::2] << shift)
+    return bits.contiguous().view(torch.int32)
+
+
 def slices(
     queries: torch.Tensor,
     own: torch.Tensor,
     bank: torch.Tensor,
+    mask: torch.Tensor | None,
     row_groups: torch.Tensor | None,
     bank_groups: torch.Tensor | None,
     temperature: float,
@@ -110,20 +126,26 @@ def slices(
         queries: `[B, d]`, any float dtype; multiplied in the bank's.
         own: the positives' logits, float32 `[B]`.
         bank: `[K, d]`, bfloat16 or float16.
+        mask: bool `[B, K]` or None.
         row_groups: int `[B]` or None.
         bank_groups: int `[K]` or None.
         temperature: logits are cosines divided by it.
     """
     (b, d), k = queries.shape, len(bank)
-    count, options = slice_count(b, k, queries.device), launch_options(d)
+    count, options = slice_count(b, k, queries.device), launch_options(d, mask is not None)
     length = triton.cdiv(triton.cdiv(k, count), options["KEYS"]) * options["KEYS"]
     tops = torch.empty(count, b, dtype=torch.float32, device=queries.device)
     totals = torch.empty_like(tops)
     pulls = torch.empty(count, b, d, dtype=torch.float32, device=queries.device)
+    if mask is not None and row_groups is not None and bank_groups is not None:
+        # one of them at a time fits the registers
+        mask, row_groups, bank_groups = mask | (row_groups[:, None] == bank_groups), None, None
     groups = [None if g is None else g.int().contiguous() for g in (row_groups, bank_groups)]
+    words = None if mask is None else packed(mask)
     if b:
         slice_kernel[(triton.cdiv(b, ROWS), count)](
-            queries.to(bank.dtype).contiguous(), own, bank.contiguous(), *groups, tops, totals, pulls,
-            b, k, length, 1 / temperature, GROUPED=groups[0] is not None, UP=interpreting(), **options,
+            queries.to(bank.dtype).contiguous(), own, bank.contiguous(), words, *groups, tops, totals, pulls,
+            b, k, length, 1 / temperature,
+            GROUPED=groups[0] is not None, MASKED=mask is not None, UP=interpreting(), **options,
         )  # fmt: skip
     return tops, totals, pulls

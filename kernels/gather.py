@@ -23,7 +23,7 @@ def gather_rows(
     """Pick each position's row from the frozen table or from the trainable rows.
 
     Nothing of the table's size is written, forward or backward. Equal bit by bit to `frozen[ids] * scale` at positions
-    without a slot. There is no second derivative.
+    without a slot.
 
     Args:
         ids: int64 `[...]`, rows of `frozen`; not looked at where there is a slot.
@@ -36,7 +36,13 @@ def gather_rows(
 
     Returns:
         `[..., d]` in the dtype of `frozen`.
+
+    Raises:
+        ValueError: table and rows differ in width, or ids and slots in shape.
     """
+    if frozen.shape[1] != rows.shape[1] or ids.shape != slots.shape:
+        sizes = ", ".join(str(list(given.shape)) for given in (ids, slots, frozen, rows))
+        raise ValueError(f"ids, slots, table and rows do not fit each other: {sizes}")
     parts = [] if plan is None else plan.tensors()
     out: torch.Tensor = gather_op(ids.reshape(-1), slots.reshape(-1), frozen, rows, scale, parts)
     return out.view(*ids.shape, frozen.shape[1])

@@ -48,14 +48,32 @@ def info_nce(
         counts). A query whose negatives are all masked, or that has no positive, has loss 0 and gradient 0.
 
     Raises:
-        ValueError: the dtypes differ, or one of the groups is missing.
+        ValueError: the dtypes differ, sizes do not fit, or one of the groups is missing.
     """
     if queries.dtype != keys.dtype:
         raise ValueError(f"queries are {queries.dtype}, keys {keys.dtype}")
-    if (row_groups is None) != (key_groups is None):
-        raise ValueError("groups are given for rows and keys, or for neither")
+    if queries.shape[1] != keys.shape[1] or targets.shape != queries.shape[:1]:
+        sizes = ", ".join(str(list(given.shape)) for given in (queries, keys, targets))
+        raise ValueError(f"queries, keys and targets do not fit each other: {sizes}")
+    check_masks(queries, keys, mask, row_groups, key_groups)
     loss, _, hits = info_nce_op(queries, keys, targets, mask, row_groups, key_groups, temperature)
     return loss, hits
+
+
+def check_masks(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    mask: torch.Tensor | None,
+    row_groups: torch.Tensor | None,
+    key_groups: torch.Tensor | None,
+) -> None:
+    """Refuse masks of another size: a kernel would read what lies behind them."""
+    if (row_groups is None) != (key_groups is None):
+        raise ValueError("groups are given for rows and keys, or for neither")
+    wanted = ((mask, (len(queries), len(keys))), (row_groups, (len(queries),)), (key_groups, (len(keys),)))
+    for given, shape in wanted:
+        if given is not None and given.shape != shape:
+            raise ValueError(f"a mask or its groups are {list(given.shape)} and have to be {list(shape)}")
 
 
 @torch.library.custom_op("contrastok::info_nce", mutates_args=())
@@ -73,8 +91,8 @@ def info_nce_op(
         from contrastok.kernels.info_nce_triton import forward
 
         return forward(queries, keys, targets, mask, row_groups, key_groups, temperature)
-    loss = queries.new_empty(len(queries), dtype=accumulator(queries))
-    lse, hits = torch.empty_like(loss), torch.empty_like(loss, dtype=torch.bool)
+    loss = queries.new_zeros(len(queries), dtype=accumulator(queries))
+    lse, hits = torch.full_like(loss, torch.inf), torch.zeros_like(loss, dtype=torch.bool)
     for part in parts(queries, keys):
         logits = chunk_logits(queries, keys, targets, mask, row_groups, key_groups, temperature, part)
         active, own = targets[part] >= 0, logits.gather(1, targets[part, None].clamp_min(0)).squeeze(1)
@@ -121,7 +139,7 @@ def info_nce_backward_op(
         return backward(
             grad, lse, queries, keys, targets, mask, row_groups, key_groups, temperature, query_grad, key_grad
         )
-    dq = torch.empty_like(queries if query_grad else queries[:0])
+    dq = torch.zeros_like(queries if query_grad else queries[:0])
     dk = torch.zeros_like(keys if key_grad else keys[:0], dtype=grad.dtype)
     for part in parts(queries, keys):
         logits = chunk_logits(queries, keys, targets, mask, row_groups, key_groups, temperature, part)
@@ -174,8 +192,10 @@ def tiled(queries: torch.Tensor, keys: torch.Tensor) -> bool:
 
 
 def parts(queries: torch.Tensor, keys: torch.Tensor) -> list[slice]:
-    """Runs of queries whose similarities to all keys are a chunk."""
-    size = max(1, CHUNK // max(1, len(keys)))
+    """Runs of queries whose similarities to all keys are a chunk; none where there are no keys."""
+    if not len(keys):
+        return []
+    size = max(1, CHUNK // len(keys))
     return [slice(start, start + size) for start in range(0, len(queries), size)]
 
 

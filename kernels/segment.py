@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 
 from contrastok.kernels.plan import RowPlan
 from contrastok.kernels.runtime import accumulator, use_triton
@@ -12,7 +15,7 @@ def segment_sum_rows(grad: torch.Tensor, plan: RowPlan) -> torch.Tensor:
     """Add up the gradients of all positions of each row.
 
     The order of addition is the plan's, whatever the device and its load: no atomics, the same bits in every run. A row
-    is summed in chunks of `plan.CHUNK` positions, then over its chunks. There is no second derivative.
+    is summed in chunks of `plan.CHUNK` positions, then over its chunks. The gradient of a position is that of its row.
 
     Args:
         grad: gradient of the embeddings, `[..., d]`, any float dtype.
@@ -48,6 +51,25 @@ def _(grad: torch.Tensor, plan: list[torch.Tensor], n: int) -> torch.Tensor:
     return grad.new_empty(n, grad.shape[1], dtype=accumulator(grad))
 
 
+def _save_plan(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    grad, plan, _ = inputs
+    ctx.positions, ctx.dtype = grad.shape[0], grad.dtype
+    ctx.save_for_backward(*plan)
+
+
+def _backward_plan(ctx: Any, towards: torch.Tensor) -> tuple[Any, ...]:
+    order, chunks, rows, row_chunks = ctx.saved_tensors
+    counts = chunks.index_select(0, row_chunks).diff()
+    held = torch.repeat_interleave(rows, counts, output_size=order.shape[0])
+    spread = towards.new_zeros(ctx.positions, towards.shape[1]).index_copy(
+        0, order.long(), towards.index_select(0, held.long())
+    )
+    return spread.to(ctx.dtype), [None] * 4, None
+
+
+segment_sum_op.register_autograd(_backward_plan, setup_context=_save_plan)
+
+
 @torch.library.custom_op("contrastok::slot_sum_rows", mutates_args=())
 def slot_sum_op(grad: torch.Tensor, slots: torch.Tensor, n: int) -> torch.Tensor:
     """The same sum from the slots `[N]`, when nobody made a plan: on a device this waits for the slots."""
@@ -58,6 +80,21 @@ def slot_sum_op(grad: torch.Tensor, slots: torch.Tensor, n: int) -> torch.Tensor
 @slot_sum_op.register_fake
 def _(grad: torch.Tensor, slots: torch.Tensor, n: int) -> torch.Tensor:
     return grad.new_empty(n, grad.shape[1], dtype=accumulator(grad))
+
+
+def _save_slots(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    grad, slots, _ = inputs
+    ctx.dtype = grad.dtype
+    ctx.save_for_backward(slots)
+
+
+def _backward_slots(ctx: Any, towards: torch.Tensor) -> tuple[Any, ...]:
+    (slots,) = ctx.saved_tensors
+    spread = F.pad(towards, (0, 0, 0, 1)).index_select(0, torch.where(slots < 0, len(towards), slots).long())
+    return spread.to(ctx.dtype), None, None
+
+
+slot_sum_op.register_autograd(_backward_slots, setup_context=_save_slots)
 
 
 def row_sums(grad: torch.Tensor, plan: list[torch.Tensor]) -> torch.Tensor:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from contrastok.kernels.info_nce import info_nce
-from contrastok.losses import LossTerms, anchored_info_nce, weighted_info_nce
+from contrastok.losses import LossTerms, anchored_info_nce, close_keys, frozen_info_nce, weighted_info_nce
 from contrastok.objectives.registry import Loss, objective
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class AnchoredPairs(Contrast):
                 batch.pair_query,
                 keys,
                 batch.targets,
-                batch.blocked | (own @ keys.T > DUPLICATE),
+                batch.blocked | close_keys(own, keys, DUPLICATE),
                 temperature=self.settings.temperature,
                 contrast_weight=self.settings.contrast_weight,
                 distill_weight=self.settings.distill_weight if self.distill else 0.0,
@@ -107,8 +106,10 @@ class CrossTokenisation(Contrast):
         queries = self.student.embed(batch.anchors)
         with self.student.watch("loss"):
             keys, own = self.keys(batch), self.own(batch)
-            mask = batch.blocked | (own @ keys.T > DUPLICATE)
-            losses, hits = info_nce(self.scaled(queries), keys, batch.own_columns, mask, self.settings.temperature)
+            mask = batch.blocked | close_keys(own, keys, DUPLICATE)
+            losses, hits = frozen_info_nce(
+                self.scaled(queries), keys, batch.own_columns, mask, self.settings.temperature
+            )
             return LossTerms.of(losses.mean(), contrast=losses.mean(), accuracy=hits.float().mean())
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from benchmarks.disease_data import read_records
 from benchmarks.disease_related import ASKED, GROUPS, summarise
 from benchmarks.disease_tables import figures_table
 from benchmarks.disease_texts import SEARCHED, only_rows
@@ -35,3 +38,8 @@ def test_the_best_right_answer_counts() -> None:
     assert np.isclose(groups["in training texts"]["differences"]["trained - split word"]["mrr"], -0.5)
     text = figures_table(groups, asked.figures)
     assert "| in training texts | trained - split word | 1 | -1.000 [-1.000, -1.000] |" in text
+
+
+def test_data_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="is missing: this benchmark reads public data"):
+        read_records(tmp_path)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.harness import Measured, Steps, against, take_turns, timed, write_json
+from benchmarks.harness import Measured, Steps, against, positive, take_turns, timed, write_json
 
 
 def busy(megabytes: int) -> Steps:
@@ -43,3 +44,10 @@ def test_results_say_where_they_were_measured(tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "r.json").read_text())
     assert facts["ratio"] == 2.0 and facts["device"] and facts["versions"]["torch"] == torch.__version__
     write_json({"ratio": 2.0}, None)
+
+
+def test_there_is_no_round_of_nothing() -> None:
+    assert positive("12") == 12
+    for text in ("0", "-1", "1.5", "many"):
+        with pytest.raises(argparse.ArgumentTypeError, match="from 1 on"):
+            positive(text)

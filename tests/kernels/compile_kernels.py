@@ -72,13 +72,19 @@ def info_nce(kernel: Any, dtype: torch.dtype, d: int, masked: bool) -> Case:
     return kernel, args, {**options, "D": d, "GROUPED": masked, "MASKED": masked, "UP": False}, launch
 
 
-def bank(d: int) -> Case:
-    tensors = {"queries": "*bf16", "own": "*fp32", "bank": "*bf16", "row_groups": "*i32", "bank_groups": "*i32"}
+def bank(d: int, masked: bool) -> Case:
+    hidden = {"mask": "*i32"} if masked else {"row_groups": "*i32", "bank_groups": "*i32"}
+    tensors = {"queries": "*bf16", "own": "*fp32", "bank": "*bf16", **hidden}
     results = {"tops": "*fp32", "totals": "*fp32", "pulls": "*fp32"}
-    options = bank_info_nce_triton.launch_options(d)
+    options = bank_info_nce_triton.launch_options(d, masked)
     launch = {name: options.pop(name) for name in ("num_warps", "num_stages")}
     args = {**tensors, **results, "B": "i32", "K": "i32", "length": "i32", "scale": "fp32"}
-    return bank_info_nce_triton.slice_kernel, args, {**options, "GROUPED": True, "UP": False}, launch
+    return (
+        bank_info_nce_triton.slice_kernel,
+        args,
+        {**options, "GROUPED": not masked, "MASKED": masked, "UP": False},
+        launch,
+    )
 
 
 CASES: dict[str, Case] = {
@@ -98,7 +104,11 @@ CASES: dict[str, Case] = {
         )
         for dtype, d, masked in ((torch.bfloat16, 384, True), (torch.float32, 384, True))
     },
-    **{f"bank_info_nce {d}": bank(d) for d in (384, bank_info_nce.TILED_WIDTH)},
+    **{
+        f"bank_info_nce {d}{' masked' * masked}": bank(d, masked)
+        for d in (384, bank_info_nce.TILED_WIDTH)
+        for masked in (False, True)
+    },
 }
 
 

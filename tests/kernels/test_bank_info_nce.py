@@ -36,24 +36,25 @@ def unit(random: Draw, n: int, d: int, dtype: torch.dtype) -> torch.Tensor:
 
 
 def problem(random: Draw, b: int, k: int, d: int, dtype: torch.dtype, bank: torch.dtype) -> tuple[Any, ...]:
-    """Queries, positives, bank, and groups; the last query's group takes a whole slice of the bank."""
+    """Queries, positives, bank, mask, and groups; the last query's group takes a whole slice of the bank."""
     rows, columns = (random(n).mul(100).long() % 5 for n in (b, k))
     rows[-1] = 9
     columns[:64] = 9
-    return unit(random, b, d, dtype), unit(random, b, d, dtype), unit(random, k, d, bank), rows, columns
+    mask = random(b, k) > 1.0
+    return unit(random, b, d, dtype), unit(random, b, d, dtype), unit(random, k, d, bank), mask, rows, columns
 
 
 def ours(device: torch.device, case: tuple[Any, ...], weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    q, p, bank, rows, columns = (t.detach().to(device) for t in case)
+    q, p, bank, mask, rows, columns = (t.detach().to(device) for t in case)
     q.requires_grad_(), p.requires_grad_()
-    loss, hits = bank_info_nce(q, p, bank, TEMPERATURE, row_groups=rows, bank_groups=columns)
+    loss, hits = bank_info_nce(q, p, bank, TEMPERATURE, mask=mask, row_groups=rows, bank_groups=columns)
     grads = torch.autograd.grad((loss * weights.to(device)).sum(), (q, p))
     return loss.detach().cpu(), *(g.cpu() for g in grads), hits.cpu()
 
 
 def plain(case: tuple[Any, ...], weights: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
     q, p = (t.detach().to(dtype).requires_grad_() for t in case[:2])
-    loss = reference.bank_info_nce(q, p, case[2].to(dtype), case[3][:, None] == case[4], TEMPERATURE)
+    loss = reference.bank_info_nce(q, p, case[2].to(dtype), case[3] | (case[4][:, None] == case[5]), TEMPERATURE)
     return loss.detach(), *torch.autograd.grad((loss * weights.to(dtype)).sum(), (q, p))
 
 
@@ -73,18 +74,21 @@ def test_against_float64(
         assert away <= limit + 1e-6 * float(true.norm()) + (0 if exact else 2e-3 * float(true.norm()))
 
 
-def test_the_same_as_info_nce_with_the_positive_among_the_keys(device: torch.device, random: Draw) -> None:
-    q, p, bank, rows, columns = (t.to(device) for t in problem(random, 6, 90, 16, torch.float32, torch.float32))
-    loss, hits = bank_info_nce(q, p, bank, TEMPERATURE, row_groups=rows, bank_groups=columns)
-    targets = torch.arange(6, device=device)
-    groups = torch.cat([rows, columns])
-    mask = torch.zeros(6, 96, dtype=torch.bool, device=device)
-    mask[:, :6] = True
-    other, other_hits = info_nce(
-        q, torch.cat([p, bank]), targets, mask, TEMPERATURE, row_groups=rows, key_groups=groups
-    )
-    torch.testing.assert_close(loss, other)
-    assert torch.equal(hits, other_hits)
+@pytest.mark.parametrize(("bank_dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_the_same_as_info_nce_with_the_positive_among_the_keys(
+    device: torch.device, bank_dtype: torch.dtype, tolerance: float, random: Draw
+) -> None:
+    case = problem(random, 6, 90, 16, torch.float32, torch.float32)
+    q, p, bank, hidden, rows, columns = (t.to(device) for t in case)
+    targets, own = torch.arange(6, device=device), torch.ones(6, 6, dtype=torch.bool, device=device)
+    keys, groups = torch.cat([p, bank]), {"row_groups": rows, "key_groups": torch.cat([rows, columns])}
+    for mask, bank_groups in ((None, columns), (hidden, None), (hidden, columns)):
+        shared = {} if bank_groups is None else {"row_groups": rows, "bank_groups": columns}
+        loss, hits = bank_info_nce(q, p, bank.to(bank_dtype), TEMPERATURE, mask=mask, **shared)
+        whole = torch.cat([own, torch.zeros_like(hidden) if mask is None else mask], dim=1)
+        other, other_hits = info_nce(q, keys, targets, whole, TEMPERATURE, **(groups if shared else {}))
+        torch.testing.assert_close(loss, other, rtol=tolerance, atol=tolerance)
+        assert torch.equal(hits, other_hits)
 
 
 @pytest.mark.parametrize("bank_dtype", [torch.float32, torch.bfloat16])
@@ -146,8 +150,8 @@ def test_autocast_changes_no_bit(device: torch.device, random: Draw) -> None:
 
 
 def test_gradcheck(random: Draw) -> None:
-    q, p, bank, rows, columns = problem(random, 3, 90, 4, torch.float64, torch.float64)
-    groups = {"row_groups": rows, "bank_groups": columns}
+    q, p, bank, mask, rows, columns = problem(random, 3, 90, 4, torch.float64, torch.float64)
+    groups = {"mask": mask, "row_groups": rows, "bank_groups": columns}
     assert torch.autograd.gradcheck(
         lambda q, p: bank_info_nce(q, p, bank, 0.5, **groups)[0], (q.requires_grad_(), p.requires_grad_())
     )
@@ -158,7 +162,8 @@ def test_registered_as_torch_asks_and_compiles_whole(device: torch.device, rando
     q, p, bank, *_ = given
     q.requires_grad_(), p.requires_grad_()
     torch.library.opcheck(bank_info_nce_op, (*given, TEMPERATURE))
-    torch.library.opcheck(bank_info_nce_op, (q.detach(), p.detach(), bank, None, None, TEMPERATURE))
+    turned = (t.detach().T.contiguous().T for t in (q, p, bank))  # columns side by side
+    torch.library.opcheck(bank_info_nce_op, (*turned, None, None, None, TEMPERATURE))
     compiled = torch.compile(
         lambda q, p: bank_info_nce(q, p, bank, TEMPERATURE)[0].sum(), fullgraph=True, backend="aot_eager"
     )
@@ -172,3 +177,10 @@ def test_what_does_not_fit_is_refused(random: Draw) -> None:
         bank_info_nce(q, q.double(), bank, 1.0)
     with pytest.raises(ValueError, match="groups"):
         bank_info_nce(q, q, bank, 1.0, row_groups=torch.tensor([0, 1]))
+    for positives, rows in ((q[:1], bank), (q, bank[:, :3])):
+        with pytest.raises(ValueError, match="fit"):
+            bank_info_nce(q, positives, rows, 1.0)
+    with pytest.raises(ValueError, match=r"\[2, 2\] and have to be \[2, 3\]"):
+        bank_info_nce(q, q, bank, 1.0, mask=torch.zeros(2, 2, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"\[2\] and have to be \[3\]"):
+        bank_info_nce(q, q, bank, 1.0, row_groups=torch.tensor([0, 1]), bank_groups=torch.tensor([0, 1]))

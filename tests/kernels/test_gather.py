@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -113,7 +114,15 @@ def test_nothing_of_the_tables_size_is_made() -> None:
 
 def test_gradcheck(random: Draw) -> None:
     rows, frozen = random(3, 4).double().requires_grad_(), random(5, 4).double()
-    assert torch.autograd.gradcheck(lambda r: gather_rows(IDS, SLOTS, frozen, r, scale=0.5), (rows,))
+    for plan in (None, RowPlan.of(SLOTS, 3)):
+        given = functools.partial(gather_rows, IDS, SLOTS, frozen, scale=0.5, plan=plan)
+        assert torch.autograd.gradcheck(given, (rows,)) and torch.autograd.gradgradcheck(given, (rows,))
+
+
+def test_what_does_not_fit_is_refused(random: Draw) -> None:
+    for slots, rows in ((SLOTS[:1], random(3, 4)), (SLOTS, random(3, 5))):
+        with pytest.raises(ValueError, match="fit"):
+            gather_rows(IDS, slots, random(5, 4), rows)
 
 
 def test_registered_as_torch_asks_and_compiles_whole(device: torch.device, random: Draw) -> None:

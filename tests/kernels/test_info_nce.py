@@ -143,6 +143,12 @@ def test_no_queries_and_strided_inputs(device: torch.device, random: Draw) -> No
     assert torch.equal(strided, packed)
 
 
+def test_without_keys_nobody_has_a_positive(device: torch.device, random: Draw) -> None:
+    q = random(3, 16).to(device).requires_grad_()
+    loss, hits = info_nce(q, q.detach()[:0], torch.full((3,), -1, device=device), None, 1.0)
+    assert not loss.any() and not hits.any() and not torch.autograd.grad(loss.sum(), q)[0].any()
+
+
 def test_same_bits_in_twenty_runs(device: torch.device, random: Draw) -> None:
     case, weights = problem(random, 20, 33, 16, torch.float32, "groups"), random(20)
     first = ours(device, case, weights)
@@ -192,3 +198,7 @@ def test_what_does_not_fit_is_refused(random: Draw) -> None:
         info_nce(q, k.double(), targets, None, 1.0)
     with pytest.raises(ValueError, match="groups"):
         info_nce(q, k, targets, None, 1.0, row_groups=targets)
+    with pytest.raises(ValueError, match="fit"):
+        info_nce(q, k[:, :3], targets, None, 1.0)
+    with pytest.raises(ValueError, match=r"\[3, 2\] and have to be \[2, 3\]"):
+        info_nce(q, k, targets, torch.zeros(3, 2, dtype=torch.bool), 1.0)

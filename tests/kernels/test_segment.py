@@ -81,6 +81,14 @@ def test_the_sum_without_a_plan_is_the_same(device: torch.device, random: Draw) 
 
 def test_registered_as_torch_asks(device: torch.device, random: Draw) -> None:
     slots = torch.tensor(SLOTS["scattered"], dtype=torch.int32)
-    grad, plan = random(6, 8).to(device), RowPlan.of(slots, 4).to(device)
+    grad, plan = random(6, 8).to(device).requires_grad_(), RowPlan.of(slots, 4).to(device)
     torch.library.opcheck(segment_sum_op, (grad, plan.tensors(), 4))
     torch.library.opcheck(slot_sum_op, (grad, slots.to(device), 4))
+
+
+@pytest.mark.parametrize("name", SLOTS)
+def test_gradcheck(name: str, random: Draw) -> None:
+    slots = torch.tensor(SLOTS[name], dtype=torch.int32)
+    grad, plan = random(len(slots), 2).double().requires_grad_(), RowPlan.of(slots, 5)
+    assert torch.autograd.gradcheck(lambda g: segment_sum_rows(g, plan), (grad,))
+    assert torch.autograd.gradcheck(lambda g: slot_sum_op(g, slots, 5), (grad,))
