@@ -43,6 +43,7 @@ wheel: $(VENV)/.ready  ## Build the wheel, install it elsewhere and import it fr
 # Every method has a process of its own; nothing else should run on the machine meanwhile. What needs ../shared/data is last.
 define speed
 	$(1) -m benchmarks.embedding_op --shape all --new 100 10000 --json benchmarks/results/embedding_op_$(2).json
+	$(1) -m benchmarks.bandwidth --shape all --json benchmarks/results/bandwidth_$(2).json
 	$(1) -m benchmarks.loss --batch $(3) --bank $(4) --json benchmarks/results/loss_$(2).json
 	$(1) -m benchmarks.memory --shape all --new 100 1000 --json benchmarks/results/memory_$(2).json
 	$(1) -m benchmarks.scaling --json benchmarks/results/scaling_$(2).json
