@@ -88,6 +88,11 @@ class Objective:
     cut: bool = False
     definitions: bool = False
 
+    @property
+    def splits(self) -> bool:
+        """Whether ranks can share its batches: it looks at embeddings alone, which are gathered, and at no states."""
+        return not (self.aligned or self.masked or self.head)
+
 
 OBJECTIVES: dict[str, Objective] = {}
 
