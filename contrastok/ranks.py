@@ -146,12 +146,12 @@ ALONE = Ranks()
 
 def launched() -> bool:
     """Whether torchrun, `accelerate launch` or the like started several processes, of which this is one."""
-    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
 def follows() -> bool:
     """Whether this process is one of several and not the one that writes."""
-    return launched() and os.environ.get("RANK", "0") != "0"
+    return launched() and os.environ["RANK"] != "0"
 
 
 def on_cpu(config: TrainConfig) -> bool:
@@ -167,6 +167,7 @@ def joined(config: TrainConfig) -> Iterator[Ranks]:
         this process among them.
 
     Raises:
+        ConfigError: they do not find each other, or a GPU each; says what torch said.
         LostRankError: another one has ended.
     """
     if not launched():
@@ -176,7 +177,11 @@ def joined(config: TrainConfig) -> Iterator[Ranks]:
 
     ours = not dist.is_initialized()
     PartialState._reset_state()  # an earlier run in this process may have been one of one
-    state = PartialState(cpu=on_cpu(config), timeout=PATIENCE)
+    try:
+        state = PartialState(cpu=on_cpu(config), timeout=PATIENCE)
+    except Exception as error:  # of environment variables, addresses, devices: each backend has errors of its own
+        hint = "start no more ranks than a machine has GPUs, or add --device cpu; without a launcher, unset RANK"
+        raise ConfigError(f"the processes of a launcher do not get together: {error}", hint=hint) from error
     ranks = Ranks(state.process_index, state.num_processes)
     try:
         yield ranks

@@ -170,7 +170,8 @@ def test_two_ranks_go_on_where_one_was_stopped(make_config: Make, monkeypatch: p
         [
             sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m", "contrastok", "train",
             "--terms", str(halted.terms[0]), "--pairs", str(halted.pairs), "--model", halted.model, "--out", str(halted.out),
-            "--batch-size", "5", "--epochs", "4", "--learning-rate", "0.05", "--checkpoint-every", "1", "--json", "-",
+            "--batch-size", "5", "--epochs", "4", "--learning-rate", "0.05", "--checkpoint-every", "1", "--device", "cpu",
+            "--json", "-",
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
