@@ -82,12 +82,13 @@ def take_turns(
     for _ in range(rounds):
         for name, (build, arguments) in methods.items():
             with context.Pool(1) as pool:
-                found[name].append(pool.apply(_measure, (build, arguments, steps, warmup)))
+                found[name].append(pool.apply(measure, (build, arguments, steps, warmup)))
             print(f"  {name}: {found[name][-1].rate:.3g} steps/s", file=sys.stderr, flush=True)
     return found
 
 
-def _measure(build: Build, arguments: tuple[Any, ...], steps: int, warmup: int) -> Measured:
+def measure(build: Build, arguments: tuple[Any, ...], steps: int, warmup: int) -> Measured:
+    """One round of one method, in this process; see `take_turns`."""
     run = build(*arguments)
     before = _reset_peak()
     run(warmup)

@@ -34,6 +34,7 @@ from contrastok.console import Console
 from contrastok.embedding import RowOverlay
 from contrastok.loop import Loop, make_accelerator, read_figures
 from contrastok.models import input_embedding, load_model, transformer
+from contrastok.ranks import ALONE, Ranks
 
 KEYS, LENGTH, BATCH = 4096, 16, 32
 
@@ -56,20 +57,28 @@ CURVES: dict[str, list[int]] = {
 """By the field of a Size its values; the others are those of START."""
 
 
-def epoch(size: Size) -> Steps:
-    """A loop over an epoch: its first `count` steps, or all of them when that is 0."""
-    model, device = load_model("minilm"), make_accelerator(TrainConfig()).device
+def make_loop(size: Size, ranks: Ranks = ALONE) -> Loop:
+    """Training of an epoch, ready to start."""
+    config = TrainConfig(epochs=1, batch_size=BATCH)
+    model, accelerator = load_model("minilm"), make_accelerator(config, ranks)
     widen(model, size.vocabulary)
-    model.to(device).requires_grad_(False)
+    model.to(accelerator.device).requires_grad_(False)
     base = input_embedding(model)
     ids = range(size.vocabulary, size.vocabulary + size.new)
     overlay = RowOverlay(base, base.weight[: size.new].clone(), ids, range(size.new))
     transformer(model).set_input_embeddings(overlay)
     model.eval()
-    config = TrainConfig(epochs=1, batch_size=BATCH)
-    loop = Loop(
-        model, overlay, sentences(size), model.tokenizer, config, make_accelerator(config), None, Console(quiet=True)
-    )
+    quiet = Console(quiet=True)
+    return Loop(model, overlay, sentences(size), model.tokenizer, config, accelerator, None, quiet, ranks=ranks)
+
+
+def epoch(size: Size) -> Steps:
+    """A loop over an epoch."""
+    return stepping(make_loop(size))
+
+
+def stepping(loop: Loop) -> Steps:
+    """The first `count` steps of a loop, or all of them when that is 0."""
 
     def run(count: int) -> list[float]:
         count = count or len(loop.feed)

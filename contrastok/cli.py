@@ -40,6 +40,9 @@ RUNNERS = {
 GO_ON = ("gen-pairs", "train", "train-hypernet", "compare")
 """Commands that keep what they had done when they are stopped."""
 
+OVER_RANKS = ("train",)
+"""Commands that a launcher may start several times at once; rank 0 writes."""
+
 DESCRIPTION = """Teach a pretrained encoder new words: add tokens, train only their rows, prove where they landed.
 
 Example: contrastok gen-pairs --terms terms.jsonl --corpus corpus/ --out pairs/
@@ -63,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = parse(given)
         command = next(name for name, kind in COMMANDS.items() if isinstance(config, kind))
-        with _guarded(config):
+        with _guarded(command, config):
             _runner(command)(config)
     except ContrastokError as error:
         sys.stderr.write(f"contrastok: {error}\n")
@@ -138,13 +141,15 @@ def _config_file(arguments: Sequence[str]) -> Path | None:
 
 
 @contextmanager
-def _guarded(config: Common) -> Iterator[None]:
+def _guarded(command: str, config: Common) -> Iterator[None]:
     """Inside, no other run writes the output of a command, and code of models runs only if that was asked for."""
     from contrastok.lock import only_run
     from contrastok.models import trusting
+    from contrastok.ranks import follows
 
     out = getattr(config, "out", None)
-    held = nullcontext() if out is None or config.dry_run else only_run(out)
+    writes = out is not None and not config.dry_run and not (command in OVER_RANKS and follows())
+    held = only_run(out) if writes else nullcontext()
     with held, trusting(config.trust_remote_code):
         yield
 

@@ -17,6 +17,7 @@ from contrastok.config import TrainConfig
 from contrastok.kernels.plan import RowPlan
 from contrastok.masking import Masker
 from contrastok.objectives.registry import OBJECTIVES
+from contrastok.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -27,21 +28,24 @@ class Inputs:
     """What the model reads.
 
     Attributes:
-        features: input_ids, attention_mask, ..., int64 `[B, T]`.
+        features: input_ids, attention_mask, ..., int64 `[B, T]`; over ranks, this one's share of the sequences.
         plan: where in it the new rows stand.
+        total: sequences of all ranks, B without others.
     """
 
     features: dict[str, torch.Tensor]
     plan: RowPlan
+    total: int
 
     def to(self, device: torch.device, *, non_blocking: bool = False) -> Inputs:
         """The same on a device."""
         features = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.features.items()}
-        return Inputs(features, self.plan.to(device, non_blocking=non_blocking))
+        return Inputs(features, self.plan.to(device, non_blocking=non_blocking), self.total)
 
     def pin_memory(self) -> Inputs:
         """The same in pinned memory."""
-        return Inputs({name: tensor.pin_memory() for name, tensor in self.features.items()}, self.plan.pin_memory())
+        features = {name: tensor.pin_memory() for name, tensor in self.features.items()}
+        return Inputs(features, self.plan.pin_memory(), self.total)
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,7 @@ class Feed(Dataset[list[Batch]]):
         config: the options.
         words: for each row the finished ids of its isolated token; empty without a predictor.
         start: the token from which the model's decoder starts, if it has one of its own.
+        ranks: who shares the batches.
     """
 
     def __init__(
@@ -193,8 +198,9 @@ class Feed(Dataset[list[Batch]]):
         config: TrainConfig,
         words: Sequence[Sequence[int]] = (),
         start: int | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.start = start
+        self.start, self.ranks = start, ranks
         self.data, self.tokenizer, self.config, self.words = data, tokenizer, config, words
         self.slots = slots.cpu()
         self.rows = int(self.slots.max()) + 1
@@ -296,9 +302,10 @@ class Feed(Dataset[list[Batch]]):
         return Aligned(originals, student, teacher, positions, original)
 
     def inputs(self, sequences: Sequence[Sequence[int]]) -> Inputs:
-        """Finished ids, padded."""
-        features = collate(self.tokenizer, sequences, "cpu")
-        return Inputs(features, RowPlan.of(self.slots[features["input_ids"]], self.rows))
+        """Finished ids, padded; of a batch that is shared, this rank's."""
+        mine = self.ranks.share(len(sequences))
+        features = {name: ids[mine] for name, ids in collate(self.tokenizer, sequences, "cpu").items()}
+        return Inputs(features, RowPlan.of(self.slots[features["input_ids"]], self.rows), len(sequences))
 
     def _columns(self, anchors: list[Anchor], seed: tuple[int, int]) -> np.ndarray | None:
         """The places of a batch's keys: None for the whole bank, or its own keys and a sample of the rest."""

@@ -16,6 +16,7 @@ from contrastok.trainables import TRAINABLES
 if TYPE_CHECKING:
     from contrastok.config import TrainConfig
     from contrastok.embedding import RowOverlay
+    from contrastok.ranks import Ranks
     from contrastok.vocabulary import VocabularyPlan
 
 
@@ -26,7 +27,7 @@ def last_good_path(out: Path) -> Path:
 
 @contextlib.contextmanager
 def last_good_kept(
-    config: TrainConfig, plan: VocabularyPlan, overlay: RowOverlay, facts: Mapping[str, Any], init: str
+    config: TrainConfig, plan: VocabularyPlan, overlay: RowOverlay, facts: Mapping[str, Any], init: str, ranks: Ranks
 ) -> Iterator[None]:
     """Write the rows to which a loop went back when it diverged, in the file that `contrastok apply` reads.
 
@@ -38,6 +39,7 @@ def last_good_kept(
         overlay: their rows.
         facts: about the base model.
         init: the initialiser.
+        ranks: all have gone back; rank 0 writes, and the others wait, for who leaves first takes the rest along.
 
     Raises:
         DivergedError: as it came, with a hint that says where the rows are.
@@ -47,7 +49,7 @@ def last_good_kept(
     except DivergedError as error:
         assert config.out is not None  # validate() saw to it
         hint, file = error.hint, last_good_path(config.out)
-        if not (config.moves_body or TRAINABLES[config.trainable].moves_old):
+        if ranks.first and not (config.moves_body or TRAINABLES[config.trainable].moves_old):
             rows, head = overlay.rows[: len(plan.terms)], overlay.head.rows if overlay.head is not None else None
             told = {"base_model": facts, "init": init, "init_norm": config.init_norm, "seed": config.seed}
             with contextlib.suppress(OutputError), atomic_file(file) as partial:
@@ -56,4 +58,5 @@ def last_good_kept(
                     f"; the rows after step {error.kept}, the last that were saved, make a checkpoint by\n     "
                     f"contrastok apply {file} --model {config.model} --out {config.out}"
                 )
+        ranks.wait()
         raise DivergedError(error.what, kept=error.kept, hint=hint) from error

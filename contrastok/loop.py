@@ -24,6 +24,7 @@ from contrastok.losses import LossTerms
 from contrastok.models import language_head
 from contrastok.objectives import OBJECTIVES
 from contrastok.pair_settings import UNGUIDED, settle
+from contrastok.ranks import ALONE, Ranks, on_cpu
 from contrastok.row_adam import RowAdam
 from contrastok.shallow import Head
 from contrastok.state import RunState
@@ -74,25 +75,25 @@ class CurvePoint:
     words: float = 0.0
 
 
-def make_accelerator(config: TrainConfig) -> Accelerator:
-    """The device of a run.
+def make_accelerator(config: TrainConfig, ranks: Ranks = ALONE) -> Accelerator:
+    """The device of a run, or of one of its ranks.
 
     Raises:
-        ModelError: several processes were started; one is supported.
+        ModelError: several processes were started, and they have not joined.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)  # an earlier run in this process may have chosen otherwise
     accelerator = Accelerator(
-        cpu=config.device == "cpu",
+        cpu=on_cpu(config),
         mixed_precision="no",  # bf16 is how the frozen weights are held: autocast would cast them in every step
         gradient_accumulation_steps=config.gradient_accumulation,
         log_with=list(config.report_to) or None,
         project_dir=log_folder(config.out) if config.report_to and config.out is not None else None,
     )
-    if accelerator.num_processes > 1:
-        raise ModelError("training runs on one process", hint="start contrastok train without a launcher")
+    if accelerator.num_processes != ranks.count:
+        raise ModelError("this runs on one process", hint="torchrun and accelerate launch start contrastok train alone")
     return accelerator
 
 
@@ -116,6 +117,7 @@ class Loop:
         adapters: where the body is trained too, what moves it.
         share: of the usual rates that rows and classes get.
         follow: gets the points of the curve as they are read.
+        ranks: who shares the batches; rank 0 alone saves.
 
     Raises:
         ContrastokError: the objective cannot work with this model, or there is nothing to compare restarts by.
@@ -136,20 +138,21 @@ class Loop:
         adapters: BodyLora | None = None,
         share: float = 1.0,
         follow: Follow | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         held: list[Anchor] = []
         if config.reset_every:
             data, held = hold_out(data, config.seed)
         self.model, self.overlay = model, overlay
-        self.config, self.accelerator, self.state, self.console = config, accelerator, state, console
-        self.device, self.follow = accelerator.device, follow
+        self.config, self.accelerator, self.console, self.ranks = config, accelerator, console, ranks
+        self.device, self.follow, self.state = accelerator.device, follow, state if ranks.first else None
         self.initial = overlay.rows.detach()[: len(data.updates)].clone()
         self.settings = settle(guide.pairs if guide is not None else UNGUIDED, config, spread(overlay.weight))
         self.guide = guide if self.settings.word_weight else None
         words, start = self.guide.inputs if self.guide else (), getattr(language_head(model), "start", None)
-        self.feed = Feed(data, tokenizer, overlay.slots, config, words, start)
+        self.feed = Feed(data, tokenizer, overlay.slots, config, words, start, ranks)
         self.watch = Stopwatch(config.profile, self.device)
-        self.student = Student(model, overlay, data.keys.to(self.device), self.watch, head, adapters)
+        self.student = Student(model, overlay, data.keys.to(self.device), self.watch, head, adapters, ranks)
         self.objective = OBJECTIVES[config.objective].build(self.student, config, self.settings)
         classes = [] if overlay.head is None else list(overlay.head.parameters())
         own_rate = {id(parameter) for parameter in classes}
@@ -190,11 +193,15 @@ class Loop:
 
         Raises:
             DivergedError: the loss is no longer finite; what is trained is as it was when progress was last saved.
+            ModelError: ranks have trained different rows.
         """
         start, curve = self._resume()
+        self.ranks.copy_first(parameter.data for parameter in self._parameters())
         self._keep(start)
         try:
-            return self._run(start, curve)
+            curve = self._run(start, curve)
+            self.ranks.require_same("what was trained", self._hash(), "take the same kind of device for all ranks")
+            return curve
         except DivergedError as error:
             kept, values = self.good
             with torch.no_grad():
@@ -216,6 +223,7 @@ class Loop:
                 save = (step + 1) % self.config.checkpoint_every == 0
                 if save or self.device.type == "cpu" or step + 1 == len(self.feed):
                     with self.watch("figures"):
+                        self.ranks.copy_first(unread)  # so that all of them stop where one does
                         points = read_figures(unread, step)
                     unread.clear()
                     curve += points
@@ -249,14 +257,30 @@ class Loop:
             words = self.word_loss(batch)
             total = loss.total + self.settings.word_weight * words
             with self.watch("backward"):
-                self.accelerator.backward(total * (self.config.gradient_accumulation / len(batches)))
+                self.accelerator.backward(total * (self.config.gradient_accumulation / len(batches) / self.ranks.count))
             figures.append(torch.stack([total, loss.contrast, loss.distill, loss.accuracy, words]).detach())
+        with self.watch("backward"):
+            self._add_up(touched)
         with self.watch("optimizer"):
             if isinstance(adam := self.optimizer.optimizer, RowAdam):
                 adam.touch(touched)
             self.optimizer.step()
             self.optimizer.zero_grad()
         return torch.cat([torch.stack(figures).mean(dim=0), self.move().view(1)])
+
+    def _add_up(self, touched: Sequence[int]) -> None:
+        """Add up the gradients of all ranks' shares; of the new rows only those that occur have any to send."""
+        if self.ranks.count == 1:
+            return
+        sparse = None if TRAINABLES[self.config.trainable].moves_old else self.overlay.rows
+        for parameter in self._parameters():
+            if parameter is sparse and parameter.grad is not None:
+                seen = torch.tensor(sorted(set(touched)), device=self.device)
+                part = parameter.grad.index_select(0, seen)
+                self.ranks.add_up([part])
+                parameter.grad.index_copy_(0, seen, part)
+            elif parameter.grad is not None:
+                self.ranks.add_up([parameter.grad])
 
     def loss(self, batch: Batch) -> LossTerms:
         """The objective's loss of a batch."""
@@ -281,7 +305,7 @@ class Loop:
         return relative_move(rows, self.initial).index_select(0, self.seen).median()
 
     def _resume(self) -> tuple[int, list[CurvePoint]]:
-        saved = self.state.load() if self.state is not None else None
+        saved = self.ranks.told(self.state.load() if self.state is not None else None)
         if saved is None:
             return 0, []
         tensors, step, curve = saved
@@ -300,6 +324,11 @@ class Loop:
     def _parameters(self) -> list[torch.nn.Parameter]:
         """All that the optimiser moves, in its order."""
         return [*self.trained, *self.objective.parameters()]
+
+    def _hash(self) -> str:
+        """SHA-256 over the bits of all that the optimiser moves."""
+        values = (parameter.detach().float().cpu().numpy() for parameter in self._parameters())
+        return hashlib.sha256(b"".join(value.tobytes() for value in values)).hexdigest()
 
     def _keep(self, step: int) -> None:
         """Remember what is trained after `step` steps.

@@ -52,7 +52,7 @@ def second_stage(first: Loop, state: RunState) -> tuple[Loop, BodyLora, list[Cur
     second = Loop(
         first.model, first.overlay, first.feed.data, first.feed.tokenizer, config, first.accelerator, state,
         first.console, first.guide, adapters=lora, share=ROWS_SHARE,
-        follow=None if told is None else lambda points: told(counted_on(points)),
+        follow=None if told is None else lambda points: told(counted_on(points)), ranks=first.ranks,
     )  # fmt: skip
     second.initial = first.initial
     return second, lora, counted_on(second.run())

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from contrastok.embedding import RowOverlay
 from contrastok.feed import Inputs
 from contrastok.models import transformer
+from contrastok.ranks import ALONE, Ranks
 from contrastok.shallow import Head
 from contrastok.stopwatch import Stopwatch
 
@@ -32,6 +33,7 @@ class Student:
         watch: takes the time of the parts of a step.
         head: from the outputs of a shallow model to the full one's.
         adapters: what moves the body, if anything does.
+        ranks: who shares the batches.
     """
 
     def __init__(
@@ -42,9 +44,10 @@ class Student:
         watch: Stopwatch,
         head: Head | None = None,
         adapters: BodyLora | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.overlay, self.keys, self.watch, self.head = model, overlay, keys, watch, head
-        self.adapters, self.device = adapters, keys.device
+        self.adapters, self.device, self.ranks = adapters, keys.device, ranks
 
     @property
     def depth(self) -> int:
@@ -52,11 +55,11 @@ class Student:
         return int(transformer(self.model).config.get_text_config().num_hidden_layers)
 
     def embed(self, inputs: Inputs, part: str = "body forward") -> torch.Tensor:
-        """Unit sentence embeddings by the model's own pooling, float32 `[A, d]`."""
+        """Unit sentence embeddings by the model's own pooling, float32 `[A, d]`: those of all ranks."""
         with self.watch(part), self.overlay.planned(inputs.plan):
             embedded = self.model(dict(inputs.features))["sentence_embedding"]
             unit = F.normalize(embedded.float(), dim=-1)
-            return unit if self.head is None else self.head(unit)
+            return self.ranks.gather(unit if self.head is None else self.head(unit), inputs.total)
 
     def states(self, inputs: Inputs, positions: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
         """Hidden states of the body: of the embeddings and of each layer, `[A, T, d]` each.
@@ -81,6 +84,7 @@ class Student:
 
     def _placed(self, inputs: Inputs, positions: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """What the body is given: the features, and positions where it takes some."""
+        assert self.ranks.count == 1  # states are not gathered: `Objective.splits` keeps who reads them to one process
         body, features = transformer(self.model), dict(inputs.features)
         if positions is not None and "position_ids" in inspect.signature(body.forward).parameters:
             features["position_ids"] = positions + first_position(body)
@@ -94,10 +98,10 @@ class Student:
 
     @contextlib.contextmanager
     def dropout(self, draw: torch.Tensor) -> Iterator[None]:
-        """Inside, the model drops out; what it drops depends on the seed `draw` alone."""
+        """Inside, the model drops out; what it drops depends on the seed `draw` and the rank alone."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(int(draw))
+            torch.manual_seed(int(draw) + self.ranks.index)
             self.model.train()
             try:
                 yield

@@ -42,6 +42,7 @@ from contrastok.objectives.grounding import definition_pairs
 from contrastok.objectives.one_token import random_contexts
 from contrastok.overlay import detach
 from contrastok.pairs import PairTable, read_pairs
+from contrastok.ranks import ALONE, Ranks, joined, require_shares
 from contrastok.second_stage import second_epochs, second_stage
 from contrastok.shallow import aligned_head, cut
 from contrastok.starting import PLAIN, PREDICTOR, choose_init, start_rows
@@ -75,12 +76,23 @@ def train(config: TrainConfig) -> dict[str, Any]:
         config: the options; `out` appears whole or not at all.
 
     Returns:
-        a summary: counts, gate, training figures, warnings and frozen hashes.
+        a summary: counts, gate, training figures, warnings and frozen hashes. Where a launcher started several
+        processes, rank 0 alone writes and has it; what the others return is empty.
 
     Raises:
         ContrastokError: for every problem that the user can mend.
     """
+    with joined(config) as ranks:
+        if config.dry_run and not ranks.first:
+            return {}
+        ranks.after_first()
+        return _train(ranks.muted(config), ranks)
+
+
+def _train(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
+    """What `train` does, as one of the ranks."""
     config.validate()
+    require_shares(config, ranks)
     assert config.pairs is not None and config.out is not None  # validate() saw to it
     console = Console(config.quiet)
     inputs = [*config.terms, config.pairs, *([Path(config.model)] if Path(config.model).exists() else [])]
@@ -107,7 +119,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         named = "--lora" if config.lora else "--two-stage"
         console.print(f"[yellow]note:[/] {named} moves the body: no text keeps the base model's embedding")
     if config.dry_run:
-        summary = {"dry_run": True, **counts(words, pairs), **estimate(model, words, pairs, evidence, config)}
+        summary = {"dry_run": True, **counts(words, pairs), **estimate(model, words, pairs, evidence, config, ranks)}
         console.print(
             f"Would train {summary['steps']} steps in about {summary['seconds']:.0f} s with about "
             f"{summary['memory_mb']:.0f} MB, and write {escape(str(config.out))}. Nothing was written."
@@ -115,12 +127,14 @@ def train(config: TrainConfig) -> dict[str, Any]:
         emit_json(summary, config.json)
         return summary
     facts = base_facts(model, config.model, words.plan)
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(config, ranks)
     with followed(accelerator, config) as follow:  # first of all: whether a tracker starts is known in a second
         if config.report_to:
             where = escape(str(log_folder(config.out)))
             console.print(f"Training curves go to {', '.join(config.report_to)}; files of trackers lie in {where}")
-        result = _train_rows(model, words, pairs, evidence, facts, config, console, accelerator, follow)
+        result = _train_rows(model, words, pairs, evidence, facts, config, console, accelerator, follow, ranks)
+    if not ranks.first:
+        return {}
     if config.precision == "bf16":
         model = load_with_head(config.model)  # its own bits: those that were trained with are rounded
     manifest = build_manifest(model, words, terms, pairs, facts, result, config)
@@ -165,6 +179,7 @@ def _train_rows(
     console: Console,
     accelerator: Accelerator,
     follow: Follow | None,
+    ranks: Ranks,
 ) -> TrainedRows:
     model.to(accelerator.device)
     encoder = FrozenEncoder(model, model.tokenizer, console=console)
@@ -180,7 +195,7 @@ def _train_rows(
         base=facts,
         versions=versions(),
         terms=[sha256_file(path) for path in config.terms],
-        device=str(accelerator.device),
+        device=accelerator.device.type,
     )
     state = RunState(state_path(config.out), key)
     way = TRAINABLES[config.trainable]
@@ -191,11 +206,12 @@ def _train_rows(
         compile_layers(model)
     ready = accelerator.device.type == "cuda" and language_head(model) is None  # a causal body has a mask of its own
     masks = masks_ready(model, words.extended) if ready else contextlib.nullcontext()
-    with cut(model, config.layers), masks, last_good_kept(config, words.plan, overlay, facts, start.init):
+    with cut(model, config.layers), masks, last_good_kept(config, words.plan, overlay, facts, start.init, ranks):
         lora = _adapters(model, overlay, config)
+        ranks.meet(key)
         loop = Loop(
             model, overlay, data, words.extended, config, accelerator, state, console, start.guide, head, lora,
-            follow=follow,
+            follow=follow, ranks=ranks,
         )  # fmt: skip
         curve, profile, notes = loop.run(), loop.watch.milliseconds(), _notes(loop)
         if config.two_stage:
@@ -241,6 +257,8 @@ def _notes(loop: Loop) -> dict[str, Any]:
         "effective_rank": round(effective_rank(rows - loop.initial), 2),
         "settings": {**dataclasses.asdict(loop.settings), "learning_rate": loop.rate},
     }
+    if loop.ranks.count > 1:
+        notes["ranks"] = loop.ranks.count
     if (lm := language_head(loop.model)) is not None:
         notes["head"] = {"tied": lm.tied, "trained": OBJECTIVES[loop.config.objective].head, "loads_as": lm.auto}
     if loop.restarts is not None:
@@ -279,12 +297,13 @@ def estimate(
     pairs: PairTable,
     evidence: tuple[WordEvidence, ...] | None,
     config: TrainConfig,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """Time and memory from a few real steps on a slice of the pairs; writes nothing, not even the cache."""
+    """Time and memory, on one process, from a few real steps on a slice of the pairs; writes nothing, not the cache."""
     wanted = dict.fromkeys(pairs.anchor)
     keys = len(wanted.keys() | set(pairs.positive) | {n for ns in pairs.negatives for n in ns})
     piece = pairs.head(min(len(pairs), 4 * config.batch_size))
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(config, ranks)
     model.to(accelerator.device)
     start = time.perf_counter()
     data = _training_set(model, words, piece, FrozenEncoder(model, model.tokenizer, cache=False), config)

@@ -102,6 +102,11 @@ class Objective:
         }
         return tuple(what for what, wanted in asked.items() if wanted)
 
+    @property
+    def splits(self) -> bool:
+        """Whether ranks can share its batches: it looks at embeddings alone, which are gathered, and at no states."""
+        return not (self.aligned or self.masked or self.head)
+
 
 OBJECTIVES: dict[str, Objective] = {}
 

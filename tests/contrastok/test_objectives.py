@@ -31,6 +31,7 @@ from contrastok.objectives.grounding import definition_pairs
 from contrastok.objectives.one_token import CONTEXTS, random_contexts
 from contrastok.overlay import attach
 from contrastok.pairs import read_pairs
+from contrastok.ranks import ALONE, Ranks
 from contrastok.state import RunState
 from contrastok.trainer import train
 from contrastok.vocabulary import extend_tokenizer, plan_vocabulary
@@ -41,7 +42,7 @@ FAMILIES = ("wordpiece", "byte-bpe", "unigram")
 ON_PAIRS = [name for name in OBJECTIVES if name not in ("mlm", "one_token") and not OBJECTIVES[name].head]
 
 
-def make_loop(config: TrainConfig, state: RunState | None = None) -> Loop:
+def make_loop(config: TrainConfig, state: RunState | None = None, ranks: Ranks = ALONE) -> Loop:
     model = load_model(config.model)
     assert config.pairs
     pairs = read_pairs(config.pairs, tokenizer_fingerprint(model.tokenizer))
@@ -53,7 +54,8 @@ def make_loop(config: TrainConfig, state: RunState | None = None) -> Loop:
     data = build_training_set(pairs, plan, extended, encoder, 64, aligned=OBJECTIVES[config.objective].aligned)
     overlay = attach(model, plan, initial_rows("subtoken_mean", init_context(model, plan)))
     model.eval()
-    return Loop(model, overlay, data, extended, config, make_accelerator(config), state, Console(quiet=True))
+    accelerator = make_accelerator(config, ranks)
+    return Loop(model, overlay, data, extended, config, accelerator, state, Console(quiet=True), ranks=ranks)
 
 
 def first_batch(loop: Loop) -> Batch:
