@@ -136,7 +136,7 @@ def rates(text: Text, job: Job, slice_bytes: int, rounds: int) -> dict[str, list
     patterns = [re.compile(rf"\b{re.escape(term)}\b") for term in job.terms]
     ways: dict[str, tuple[Callable[[], Any], int]] = {
         "contrastok": (lambda: mine_shard(packed, shard, 2**64), text.size),
-        "matching alone": (lambda: [matcher.holds(document) for document in documents], text.size),
+        "matching alone": (lambda: matcher.holding(documents), text.size),
         "one alternation": (lambda: [alternation.findall(document.lower()) for document in few], sum(map(len, few))),
         "a regex per term": (
             lambda: [pattern.search(document.lower()) for document in fewer for pattern in patterns],

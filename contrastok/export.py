@@ -46,7 +46,7 @@ DELTA_SHAPE = fields(
     mode=TEXT,
     edits=OBJECT,
     tokens=list_of(
-        {"type": "array", "minItems": 5, "maxItems": 6, "prefixItems": [TEXT, TEXT, COUNT, COUNT, {"type": "boolean"}]}
+        {"type": "array", "minItems": 5, "maxItems": 6, "items": [TEXT, TEXT, COUNT, COUNT, {"type": "boolean"}]}
     ),
     version=TEXT,
     base_model=fields(name=TEXT, frozen_sha256=TEXT, tokenizer_sha256=TEXT),

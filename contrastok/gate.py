@@ -6,8 +6,10 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from contrastok.data_gen.matcher import contains_name
 from contrastok.errors import ModelError
 from contrastok.models import tokenizer_fingerprint
 from contrastok.vocabulary import POSITIONS, VocabularyPlan, encode_plain, normalise, unreachable
@@ -91,16 +93,30 @@ def run_gate(
         table_rows: rows of the model's embedding table, which may be padded beyond the tokenizer.
     """
     sets = {"old vocabulary": control_sentences(base), "words around terms": _around(plan), **texts}
-    everything = [text for group in sets.values() for text in group]
+    told = {name: _encoded(base, extended, group) for name, group in sets.items()}
+    everything = list(chain.from_iterable(told.values()))
+    forms = {token.id: (normalise(base.backend_tokenizer, token.term).lower(), token.special) for token in plan.tokens}
     checks = [_reachable(extended, plan)]
-    checks += [_collateral(name, base, extended, plan, group) for name, group in sets.items()]
+    checks += [_collateral(name, base, forms, group) for name, group in told.items()]
     checks += [
         _round_trip(base, extended, everything),
         _reload(extended, everything),
-        _never_longer(base, extended, everything),
+        _never_longer(base, everything),
         _table(base, plan, table_rows),
     ]
     return GateReport(tuple(checks))
+
+
+class _Encoded(NamedTuple):
+    """A text and its ids before and after: encoding takes most of the gate's time, and is done once."""
+
+    text: str
+    before: list[int]
+    after: list[int]
+
+
+def _encoded(base: PreTrainedTokenizerFast, extended: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[_Encoded]:
+    return list(map(_Encoded, texts, encode_plain(base, texts), encode_plain(extended, texts)))
 
 
 def control_sentences(tokenizer: PreTrainedTokenizerFast, words_each: int = 10) -> list[str]:
@@ -128,7 +144,7 @@ def _stands_in(form: str, text: str, special: bool) -> bool:
     """Whether a form stands in a text: as a whole word, or anywhere when it is special or has no letter."""
     if special or not re.search(r"\w", form):
         return form in text
-    return re.search(rf"(?<!\w){re.escape(form)}(?!\w)", text) is not None
+    return contains_name(text, form)
 
 
 def _reachable(extended: PreTrainedTokenizerFast, plan: VocabularyPlan) -> Check:
@@ -140,16 +156,11 @@ def _reachable(extended: PreTrainedTokenizerFast, plan: VocabularyPlan) -> Check
 
 
 def _collateral(
-    name: str,
-    base: PreTrainedTokenizerFast,
-    extended: PreTrainedTokenizerFast,
-    plan: VocabularyPlan,
-    texts: Sequence[str],
+    name: str, base: PreTrainedTokenizerFast, forms: Mapping[int, tuple[str, bool]], texts: Sequence[_Encoded]
 ) -> Check:
-    """Texts that change although no new term stands in them as a whole word."""
-    forms = {token.id: (normalise(base.backend_tokenizer, token.term).lower(), token.special) for token in plan.tokens}
+    """Texts that change although no new term, given by its id, form and whether it is special, stands in them."""
     changed, hurt = 0, []
-    for text, before, after in zip(texts, encode_plain(base, texts), encode_plain(extended, texts), strict=True):
+    for text, before, after in texts:
         if before == after:
             continue
         changed += 1
@@ -161,11 +172,11 @@ def _collateral(
     return Check(f"collateral: {name}", not hurt, detail + _named(hurt))
 
 
-def _round_trip(base: PreTrainedTokenizerFast, extended: PreTrainedTokenizerFast, texts: Sequence[str]) -> Check:
+def _round_trip(base: PreTrainedTokenizerFast, extended: PreTrainedTokenizerFast, texts: Sequence[_Encoded]) -> Check:
     """Decoding gives the text that the base tokenizer gives, up to spaces and to what it can not spell ([UNK])."""
     unk = base.unk_token_id
     lost = []
-    for text, before, after in zip(texts, encode_plain(base, texts), encode_plain(extended, texts), strict=True):
+    for text, before, after in texts:
         if unk is not None and unk in before:
             continue
         if _squeezed(base.decode(before)) != _squeezed(extended.decode(after)):
@@ -179,31 +190,24 @@ def _squeezed(text: str) -> str:
     return "".join(text.split()).lower()
 
 
-def _reload(extended: PreTrainedTokenizerFast, texts: Sequence[str]) -> Check:
+def _reload(extended: PreTrainedTokenizerFast, texts: Sequence[_Encoded]) -> Check:
     from transformers import AutoTokenizer
 
     with tempfile.TemporaryDirectory() as folder:
         extended.save_pretrained(folder)
         again = AutoTokenizer.from_pretrained(folder)
-        same = tokenizer_fingerprint(again) == tokenizer_fingerprint(extended)
-        moved = (
-            []
-            if same
-            else [
-                t
-                for t, a, b in zip(texts, encode_plain(extended, texts), encode_plain(again, texts), strict=True)
-                if a != b
-            ]
-        )
+    moved = []
+    if tokenizer_fingerprint(again) != tokenizer_fingerprint(extended):
+        ids = encode_plain(again, [told.text for told in texts])
+        moved = [told.text for told, found in zip(texts, ids, strict=True) if found != told.after]
     return Check(
         "save and reload", not moved, f"{len(texts) - len(moved)} of {len(texts)} texts keep their ids" + _named(moved)
     )
 
 
-def _never_longer(base: PreTrainedTokenizerFast, extended: PreTrainedTokenizerFast, texts: Sequence[str]) -> Check:
+def _never_longer(base: PreTrainedTokenizerFast, texts: Sequence[_Encoded]) -> Check:
     """No text takes more tokens than before, unless parts of it were unknown ([UNK]) and now are not."""
-    encoded = zip(texts, encode_plain(base, texts), encode_plain(extended, texts), strict=True)
-    known = [(t, len(before), len(after)) for t, before, after in encoded if base.unk_token_id not in before]
+    known = [(told.text, len(told.before), len(told.after)) for told in texts if base.unk_token_id not in told.before]
     longer = [text for text, before, after in known if after > before]
     saved = sum(before - after for _, before, after in known)
     return Check("never longer", not longer, f"{saved} tokens saved, {len(longer)} texts longer" + _named(longer))

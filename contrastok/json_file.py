@@ -10,7 +10,7 @@ from typing import Any
 from contrastok.errors import InputError
 
 Shape = Mapping[str, Any]
-"""A JSON Schema (draft 2020-12)."""
+"""A JSON Schema (draft 7)."""
 
 
 def fields(**shapes: Shape) -> Shape:
@@ -55,8 +55,13 @@ def check_shape(value: Any, shape: Shape, where: object, hint: str) -> None:
     Raises:
         InputError: names the first value inside that is wrong, and what was expected.
     """
-    from jsonschema import Draft202012Validator
+    from fastjsonschema import JsonSchemaValueException, compile
 
-    for error in Draft202012Validator({"type": "object", **shape}).iter_errors(value):
-        place = f"at {error.json_path.removeprefix('$.')}: " if error.path else ""
-        raise InputError(f"is broken: {place}{error.message[:200]}", where=where, hint=hint)
+    try:
+        # Compiled to plain Python: a schema that is walked anew for each value takes seconds for 10,000 tokens.
+        compile({"type": "object", **shape}, use_default=False)(value)
+    except JsonSchemaValueException as error:
+        at = error.name.removeprefix("data").removeprefix(".")
+        told = error.message.removeprefix(error.name).strip()
+        place = f"at {at}: " if at else ""
+        raise InputError(f"is broken: {place}{told[:200]}", where=where, hint=hint) from None

@@ -192,20 +192,20 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _read_txt(shard: Shard, text_field: str) -> Iterator[Document]:
-    path, parts = shard.path, list[str]()
+    name, parts = str(shard.path), list[str]()
     start = length = 0
-    for number, line in lines(path, shard.start, shard.stop, shard.first):
+    for number, line in lines(shard.path, shard.start, shard.stop, shard.first):
         text = clean(line).strip()
         wrapped = parts and goes_on(parts[-1], text)
         if parts and not (wrapped and length + len(text) <= _LONGEST_JOINED):
-            yield Document(" ".join(parts), f"{path}:{start}")
+            yield Document(" ".join(parts), f"{name}:{start}")
             parts, length = [], 0
         if text:
             start = start if parts else number
             parts.append(text)
             length += len(text) + 1
     if parts:
-        yield Document(" ".join(parts), f"{path}:{start}")
+        yield Document(" ".join(parts), f"{name}:{start}")
 
 
 def goes_on(line: str, following: str) -> bool:

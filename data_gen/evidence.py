@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Protocol
 
 from contrastok.data_gen.findings import Findings, Sentence
@@ -16,6 +17,9 @@ from contrastok.data_gen.sentences import blocks, split_sentences, window
 from contrastok.data_gen.text_sample import TextSample
 
 TOO_SHORT, NOT_ENCODED, DUPLICATE = "too short", "not encoded as the token", "duplicate"
+
+TOGETHER = 2**16
+"""Characters, about, in which terms are looked for at once."""
 
 Confirm = Callable[[Sequence[str], int], list[bool]]
 """Given texts and the index of a term: whether the extended tokenizer gives each text that term's id."""
@@ -113,8 +117,8 @@ def conclude(findings: Findings, terms: Sequence[str], confirm: Confirm) -> Mine
     tokenizer, the slowest part, sees a number of sentences that is bounded.
     """
     evidence, refused, repeated = {}, 0, 0
-    for index, (term, kept) in enumerate(zip(terms, findings.kept, strict=True)):
-        sample, different = kept.items(), len(findings.different[index])
+    for index, term in enumerate(terms):
+        sample, different = findings.kept[index].items(), len(findings.different[index])
         answers = confirm([sentence.text for sentence in sample], index)
         confirmed = tuple(sentence for sentence, encoded in zip(sample, answers, strict=True) if encoded)
         lost = len(sample) - len(confirmed)
@@ -145,16 +149,34 @@ class Miner:
 
     def read(self, documents: Iterable[SourcedText]) -> None:
         """Read every document once."""
+        waiting: list[tuple[str, str]] = []
+        length = 0
+        for block, source in self._blocks(documents):
+            self.findings.sample.offer(block)
+            waiting.append((block, source))
+            length += len(block)
+            if length >= TOGETHER:
+                self._search(waiting)
+                waiting, length = [], 0
+        self._search(waiting)
+
+    def _blocks(self, documents: Iterable[SourcedText]) -> Iterator[tuple[str, str]]:
+        """The blocks of every document, counted, and where they come from."""
         found = self.findings
         for document in documents:
+            text, source = document.text, document.source
             found.documents += 1
-            found.characters += len(document.text)
+            found.characters += len(text)
             # The tokenizer's normaliser composes characters across positions, the fold of the matcher does not.
-            for block in blocks(unicodedata.normalize("NFC", document.text)):
-                found.sample.offer(block)
-                if self.matcher.holds(block):  # splitting every block into sentences would take most of the time
-                    for sentence in split_sentences(block):
-                        self._look_at(sentence, document.source)
+            for block in blocks(unicodedata.normalize("NFC", text)):
+                yield block, source
+
+    def _search(self, waiting: Sequence[tuple[str, str]]) -> None:
+        """Split only what holds a term into sentences: splitting everything would take most of the time."""
+        held = self.matcher.holding([block for block, _ in waiting])
+        for block, source in compress(waiting, held):
+            for sentence in split_sentences(block):
+                self._look_at(sentence, source)
 
     def _look_at(self, sentence: str, source: str) -> None:
         by_term: dict[int, list[Match]] = {}

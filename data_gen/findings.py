@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -69,15 +70,16 @@ class Findings:
         sentences: in which a term was matched.
         too_short: occurrences (a sentence and a term) left out for it.
         occurrences: for each term those that were not.
-        different: for each term how many of these differ.
-        kept: for each term some of those.
+        different: how many of these differ, by term.
+        kept: some of those, by term.
     """
 
     def __init__(self, terms: int, max_sentences: int, sample: TextSample) -> None:
         self.documents = self.characters = self.sentences = self.too_short = 0
         self.occurrences = array("q", bytes(8 * terms))
-        self.different = [Distinct() for _ in range(terms)]
-        self.kept: list[BottomK[Sentence]] = [BottomK(max_sentences) for _ in range(terms)]
+        # A term that was not found has no entry: a shard holds few of a hundred thousand terms.
+        self.different: defaultdict[int, Distinct] = defaultdict(Distinct)
+        self.kept: defaultdict[int, BottomK[Sentence]] = defaultdict(lambda: BottomK(max_sentences))
         self.sample = sample
 
     def keep(self, term: int, priority: int, sentence: Sentence) -> None:
@@ -91,10 +93,13 @@ class Findings:
         record = {
             **{name: getattr(self, name) for name in ("documents", "characters", "sentences", "too_short")},
             "occurrences": list(self.occurrences),
-            "different": [different.smallest() for different in self.different],
+            "different": [
+                self.different[term].smallest() if term in self.different else []
+                for term in range(len(self.occurrences))
+            ],
             "kept": [
                 _row(term, priority, sentence)
-                for term, kept in enumerate(self.kept)
+                for term, kept in sorted(self.kept.items())
                 for priority, sentence in kept.ranked()
             ],
             "sample": [{"priority": priority, "text": text} for priority, text in self.sample.ranked()],
@@ -110,14 +115,15 @@ class Findings:
         Raises:
             ValueError: they are no such findings.
         """
-        other = _record(data, len(self.kept))
+        other = _record(data, len(self.occurrences))
         self.documents += other["documents"]
         self.characters += other["characters"]
         self.sentences += other["sentences"]
         self.too_short += other["too_short"]
         for term, (occurrences, different) in enumerate(zip(other["occurrences"], other["different"], strict=True)):
-            self.occurrences[term] += occurrences
-            self.different[term].update(different)
+            if occurrences:
+                self.occurrences[term] += occurrences
+                self.different[term].update(different)
         for row in other["kept"]:
             spans = tuple(zip(row["starts"], row["ends"], strict=True))
             self.kept[row["term"]].offer(row["priority"], Sentence(row["text"], spans, row["source"]))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import ahocorasick_rs
@@ -53,10 +55,19 @@ class TermMatcher:
         ]
         self._automaton: Any = ahocorasick_rs.AhoCorasick(list(owners), store_patterns=False) if owners else None
 
-    def holds(self, text: str) -> bool:
-        """Whether `find` gives anything: what is asked of all text, so that little text is looked at closely."""
-        folded = self.fold.fold(text)
-        return any(True for _ in self._on_boundaries(folded, self._hits(folded)))
+    def holding(self, texts: Sequence[str]) -> list[bool]:
+        """For each text whether `find` gives anything: what is asked of all text, so that little is looked at closely.
+
+        The automaton runs once over all of them, for short texts take more time to call it than to search. Nothing
+        matches across texts: no folded form holds a line end.
+        """
+        folded = list(map(self.fold.fold, texts))
+        ends = list(accumulate(len(text) + 1 for text in folded))
+        joined = "\n".join(folded)
+        held = [False] * len(folded)
+        for _, start, _ in self._on_boundaries(joined, self._hits(joined)):
+            held[bisect_right(ends, start)] = True
+        return held
 
     def find(self, text: str) -> list[Match]:
         """The occurrences in a text, from left to right, none overlapping."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,12 @@ from contrastok.data_gen.matcher import contains_name
 from contrastok.data_gen.pair_kinds.base import Pair
 from contrastok.data_gen.reservoir import keyed_hash
 from contrastok.data_gen.terms import Term
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NOBODY = np.empty(0, np.int64)
+"""Indices of no terms."""
 
 SIBLINGS, NEAREST = 16, 16
 """Terms of each sort that a term takes its negatives from: the nearest siblings, then the nearest others."""
@@ -88,9 +96,7 @@ def negative_sources(
     for index, (siblings, others) in enumerate(_neighbours(kin, embeddings)):
         names = kin.names[index]
         yield NegativeSource(
-            tuple(
-                (_texts(lent, tier, 0, names, seed), _texts(lent, tier, 1, names, seed)) for tier in (siblings, others)
-            )
+            tuple((_texts(lent, tier, 0, names), _texts(lent, tier, 1, names)) for tier in (siblings, others))
         )
 
 
@@ -99,24 +105,32 @@ def describing_text(term: Term, evidence: Evidence) -> str:
     return term.definition or (evidence.sentences[0].text if evidence.sentences else term.token)
 
 
-Lent = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]
-"""Of one term its definition and its sentences, each text with its key."""
+Shuffled = tuple[int, str, str]
+"""A text behind the hash by which texts are shuffled, and its key."""
+
+Lent = tuple[tuple[Shuffled, ...], tuple[Shuffled, ...]]
+"""Of one term its definition and its sentences. Each is lent to many terms, and hashed once."""
 
 
 def _lent_texts(term: Term, evidence: Evidence, fold: Fold, seed: int) -> Lent:
     definitions = [term.definition] if term.definition else []
     sentences = [sentence.text for sentence in evidence.sentences[:CONTEXTS]]
-    return (tuple((text, fold.key(text)) for text in definitions), tuple((text, fold.key(text)) for text in sentences))
+
+    def shuffled(texts: Sequence[str]) -> tuple[Shuffled, ...]:
+        return tuple((keyed_hash(seed, "negative", text), text, fold.key(text)) for text in texts)
+
+    return shuffled(definitions), shuffled(sentences)
 
 
-def _texts(lent: Sequence[Lent], tier: Iterable[int], sort: int, names: Iterable[str], seed: int) -> tuple[str, ...]:
+def _texts(lent: Sequence[Lent], tier: Iterable[int], sort: int, names: Iterable[str]) -> tuple[str, ...]:
     """Different texts of one sort of some terms, without those that hold one of the names, shuffled by hash."""
-    found: dict[str, str] = {}
+    found: dict[str, Shuffled] = {}
     for other in tier:
-        for text, key in lent[other][sort]:
+        for entry in lent[other][sort]:
+            key = entry[2]
             if key not in found and not any(contains_name(key, name) for name in names):
-                found[key] = text
-    return tuple(sorted(found.values(), key=lambda text: keyed_hash(seed, "negative", text)))
+                found[key] = entry
+    return tuple(text for _, text, _ in sorted(found.values(), key=itemgetter(0)))
 
 
 class _Kinship:
@@ -130,54 +144,64 @@ class _Kinship:
         tokens = [fold.key(term.token) for term in terms]
         self.names = [{token, *map(fold.key, term.synonyms)} - {""} for token, term in zip(tokens, terms, strict=True)]
         self._broader = [set(map(fold.key, term.broader)) - {""} for term in terms]
-        self._members: dict[str, list[int]] = {}
         self._of_token: dict[str, int] = {token: i for i, token in enumerate(tokens)}
-        for index, broader in enumerate(self._broader):
-            for name in broader:
-                self._members.setdefault(name, []).append(index)
+        self._members = _owners(self._broader)
         self._same = _same_thing(self.names)
 
-    def siblings(self, index: int) -> set[int]:
-        """Terms that share a category with the term."""
-        return {member for name in self._broader[index] for member in self._members[name]}
+    def siblings(self, index: int) -> Iterator[NDArray[np.int64]]:
+        """Groups of terms that share a category with the term."""
+        return (self._members[name] for name in self._broader[index])
 
-    def barred(self, index: int) -> set[int]:
-        """The term itself, its synonyms, its categories and its members."""
-        above = {self._of_token[name] for name in self._broader[index] if name in self._of_token}
-        below = {member for name in self.names[index] for member in self._members.get(name, ())}
-        return self._same[index] | above | below
+    def barred(self, index: int) -> Iterator[NDArray[np.int64]]:
+        """The term itself with its synonyms, its categories, and groups of its members."""
+        yield self._same[index]
+        yield np.array([self._of_token[name] for name in self._broader[index] if name in self._of_token], np.int64)
+        yield from (self._members[name] for name in self.names[index] if name in self._members)
 
 
-def _same_thing(names: Sequence[set[str]]) -> list[set[int]]:
-    """For each term the terms that share a name with it, directly or over others (connected components)."""
+def _owners(names: Sequence[Iterable[str]]) -> dict[str, NDArray[np.int64]]:
+    """For each name the indices of those that have it, ascending."""
     owners: dict[str, list[int]] = {}
     for index, own in enumerate(names):
         for name in own:
             owners.setdefault(name, []).append(index)
-    component: list[set[int]] = [{index} for index in range(len(names))]
-    for group in owners.values():
-        joined = set().union(*(component[index] for index in group))
-        for index in joined if len(joined) > len(component[group[0]]) else ():
-            component[index] = joined
-    return component
+    return {name: np.array(indices, np.int64) for name, indices in owners.items()}
+
+
+def _same_thing(names: Sequence[set[str]]) -> list[NDArray[np.int64]]:
+    """For each term the terms that share a name with it, directly or over others (connected components)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    groups = [group for group in _owners(names).values() if len(group) > 1]
+    first = np.concatenate([NOBODY, *(np.repeat(group[0], len(group) - 1) for group in groups)])
+    others = np.concatenate([NOBODY, *(group[1:] for group in groups)])
+    links = coo_array((np.ones(len(first), bool), (first, others)), shape=(len(names), len(names)))
+    count, component = connected_components(links, directed=False)
+    order = np.argsort(component, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(component, minlength=count))[:-1])
+    return [members[label] for label in component]
 
 
 def _neighbours(kin: _Kinship, embeddings: np.ndarray) -> Iterator[tuple[list[int], list[int]]]:
     """For each term its nearest siblings and its nearest other terms, nearest first, by exact cosine."""
     count = len(embeddings)
     for start in range(0, count, BLOCK):
-        for offset, cosines in enumerate(embeddings[start : start + BLOCK] @ embeddings.T):
-            barred, siblings = kin.barred(start + offset), kin.siblings(start + offset)
-            near_siblings = _top(cosines, np.array(sorted(siblings - barred), dtype=np.int64), SIBLINGS)
-            wanted = min(count, NEAREST + len(barred | set(near_siblings)))
-            ranked = _top(cosines, np.arange(count), wanted)
-            taken = barred | set(near_siblings)
-            yield near_siblings, [other for other in ranked if other not in taken][:NEAREST]
+        for index, cosines in enumerate(embeddings[start : start + BLOCK] @ embeddings.T, start):
+            # Masks, not sets: a category may hold every term of the glossary.
+            siblings, free = np.zeros(count, bool), np.ones(count, bool)
+            for group in kin.siblings(index):
+                siblings[group] = True
+            for group in kin.barred(index):
+                free[group] = False
+            near_siblings = _top(cosines, np.flatnonzero(siblings & free), SIBLINGS)
+            free[near_siblings] = False
+            yield near_siblings.tolist(), _top(cosines, np.flatnonzero(free), NEAREST).tolist()
 
 
-def _top(cosines: np.ndarray, among: np.ndarray, count: int) -> list[int]:
+def _top(cosines: NDArray[np.float32], among: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """The `count` indices with the largest cosines, nearest first, the smaller index where they are equal."""
-    values = cosines[among]
     if len(among) > count:
+        values = cosines[among]
         among = among[values >= np.partition(values, len(values) - count)[len(values) - count]]
-    return [int(i) for i in sorted(among, key=lambda i: (-cosines[i], i))[:count]]
+    return among[np.lexsort((among, -cosines[among]))[:count]]

@@ -57,24 +57,27 @@ def map_chart(points: Sequence[MapPoint], tokens: Sequence[TokenReport]) -> Spec
     shapes = alt.Scale(domain=order, range=["circle", "diamond", "triangle-up"])
     colour = alt.Color("verdict:N", title=None, scale=colours, legend=alt.Legend(orient="top-left"))
     tip = [alt.Tooltip(f"{name}:N") for name in ("token", "verdict", "before", "after")]
-    labelled = "datum.label != ''"
     grey = alt.Chart(alt.Data(values=words)).encode(**here, tooltip=alt.Tooltip("word:N"))
     new = alt.Chart(alt.Data(values=moves))
+    names = new.mark_text(fontSize=11.5, fontWeight=600, dy=-11, color="var(--text)")
     zoom = alt.selection_interval(bind="scales", zoom="wheel![event.ctrlKey || event.shiftKey]")
     return _spec(
         alt.layer(
             grey.mark_circle(size=26, color="var(--faint)", opacity=0.55),
-            grey.transform_filter(labelled).mark_text(fontSize=10, dy=-8, color="var(--muted)").encode(text="label:N"),
+            *_if_labelled(words, grey.mark_text(fontSize=10, dy=-8, color="var(--muted)").encode(text="label:N")),
             new.mark_rule(opacity=0.45, strokeDash=[3, 3]).encode(**start, x2="x:Q", y2="y:Q", color=colour),
             new.mark_point(size=22, strokeWidth=1.2).encode(**start, color=colour, tooltip=tip),
             new.mark_point(size=85, filled=True, opacity=0.95, cursor="pointer")
             .encode(**here, color=colour, shape=alt.Shape("verdict:N", title=None, scale=shapes), tooltip=tip)
             .add_params(zoom),
-            new.transform_filter(labelled)
-            .mark_text(fontSize=11.5, fontWeight=600, dy=-11, color="var(--text)")
-            .encode(**here, text="label:N"),
+            *_if_labelled(moves, names.encode(**here, text="label:N")),
         ).properties(height=HEIGHT)
     )
+
+
+def _if_labelled(rows: Iterable[Row], layer: Any) -> list[Any]:
+    """A layer of the rows with a label; none where no label found room, for Vega warns of a layer without rows."""
+    return [layer.transform_filter("datum.label != ''")] if any(row["label"] for row in rows) else []
 
 
 def reliability_chart(parts: Sequence[Mapping[str, float]]) -> Spec:

@@ -49,6 +49,7 @@ class PagedTable {
       const row = event.target.closest(".row");
       if (row && !String(getSelection())) this.toggle(row.parentElement);
     });
+    this.table.addEventListener("keydown", event => this.press(event));
     document.getElementById("previous").addEventListener("click", () => this.turn(this.page - 1));
     document.getElementById("next").addEventListener("click", () => this.turn(this.page + 1));
     addEventListener("hashchange", () => this.follow());
@@ -106,6 +107,19 @@ class PagedTable {
     if (wanted && !detail.cells[0].firstChild) detail.cells[0].append(...this.detail(this.rows[body.dataset.at]));
     detail.hidden = !wanted;
     row.querySelector("button").setAttribute("aria-expanded", String(wanted));
+  }
+
+  /* In the rows: arrows go from one to the next, Escape closes what is open. Enter and Space are the button's own. */
+  press(event) {
+    const body = event.target.closest("tbody");
+    const other = {ArrowDown: body?.nextElementSibling, ArrowUp: body?.previousElementSibling}[event.key];
+    if (other?.matches("tbody")) {
+      event.preventDefault();
+      other.querySelector("button").focus();
+    } else if (body && event.key === "Escape") {
+      this.toggle(body, false);
+      body.querySelector("button").focus();
+    }
   }
 
   show(row) {

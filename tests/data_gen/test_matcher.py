@@ -74,6 +74,16 @@ def test_matches_are_the_tokens_that_the_tokenizer_makes(any_tokenizer: Any, par
     assert [terms[m.term_index] for m in TermMatcher(terms, Fold(any_tokenizer)).find(text)] == made
 
 
+@given(
+    texts=st.lists(st.lists(st.sampled_from(["blue", "blue cheese", "\u00ad", "中", "ß", "x", " ", "."])).map("".join))
+)
+@example(texts=["\u00ad\u00ad blue", "cheese", "", "中", "blue cheese"])
+def test_many_texts_are_searched_at_once_as_one_by_one(fold: Fold, texts: list[str]) -> None:
+    """Also where folding changes their lengths, and where a term would stand across the end of one."""
+    matcher = TermMatcher(["blue cheese", "中"], fold)
+    assert matcher.holding(texts) == [bool(matcher.find(text)) for text in texts]
+
+
 def test_a_cased_tokenizer_is_asked_for_the_capital_too(tokenizers_by_family: dict[str, Any]) -> None:
     cased = Fold(tokenizers_by_family["byte-bpe"])
     assert found(TermMatcher(["halloumi"], cased), ["halloumi"], "Halloumi, halloumi, HALLOUMI") == [

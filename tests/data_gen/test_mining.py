@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from contrastok.console import Console
-from contrastok.data_gen import engines
+from contrastok.data_gen import engines, evidence
 from contrastok.data_gen.corpus import Document, whole_shards
 from contrastok.data_gen.engines import Job
 from contrastok.data_gen.evidence import Miner, MiningOptions, conclude
@@ -89,6 +90,14 @@ def test_shards_and_processes_change_nothing(corpus: Path, job: Job) -> None:
     assert (evidence.documents, evidence.sentences) == (60, 60)
     assert len(evidence.evidence["sumac"].sentences) == 5 < evidence.evidence["sumac"].found
     assert 0 < sum(map(len, found.sample.blocks())) <= 600 and found.sample.threshold < 2**64
+
+
+def test_how_much_is_searched_at_once_changes_nothing(corpus: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = mined(corpus, job)
+    for characters in (1, 100):
+        monkeypatch.setattr(evidence, "TOGETHER", characters)
+        shutil.rmtree(corpus.parent / ".out.shards")
+        assert mined(corpus, job) == together
 
 
 def test_a_run_goes_on_with_the_shards_that_are_left(

@@ -59,6 +59,14 @@ def test_only_the_nearest_others_lend_their_texts(fold: Fold) -> None:
     assert definitions(found) == {t.definition for t in terms[1:17]}
 
 
+def test_of_a_large_category_the_nearest_lend_their_texts(fold: Fold) -> None:
+    """The angle of each term is a tenth of its number, and t20 has as near ones on both sides."""
+    terms = [term(f"t{i:02}", broader=("one", "two") if i % 2 else ("one",)) for i in range(41)]
+    siblings, others = (set(tier[0]) for tier in sources(fold, terms)[20].tiers)
+    assert siblings == {terms[i].definition for i in range(12, 29) if i != 20}
+    assert others == {terms[i].definition for i in (*range(4, 12), *range(29, 37))}
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from contrastok.eval.data import ReportData
+from contrastok.eval.data import MapPoint, ReportData
 from contrastok.eval.html import render
+from contrastok.eval.map2d import TOKENS
 
 MANY = 10_000
 """Tokens of the page."""
@@ -26,8 +27,13 @@ const until = async done => { for (let i = 0; i < 200 && !done(); i++) await new
 const hostile = () => document.querySelectorAll("img, iframe, script:not([nonce])").length;
 const nameless = () => [...document.querySelectorAll("a, button, input, [role=img], [role=region], nav, table")].filter(
   found => !(found.getAttribute("aria-label") || found.textContent.trim() || found.closest("label"))).length;
+const press = key => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+const tabbed = () => [...document.querySelectorAll("a[href], button, input, summary, [tabindex]")].filter(
+  found => !found.disabled && found.tabIndex >= 0 && found.checkVisibility());
 """
 """What the scripts of the tests share."""
+FRAME = '<!doctype html><style>body {{margin: 0}}</style><iframe src="page.html" width={} height=900 frameborder=0></iframe>'
+"""The page in a frame, because Chromium makes no window narrower than 500 pixels."""
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +51,15 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
         (folder / "page.html").write_text(
             f'{body}<script nonce="{nonce}">{driven}</script>{end}{rest}', encoding="utf-8"
         )
+        (folder / "frame.html").write_text(FRAME.format(width), encoding="utf-8")
         done = subprocess.run(
             [
                 browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
                 "--disable-background-networking", "--disable-component-update", f"--user-data-dir={folder / 'profile'}",
-                "--enable-logging=stderr", "--virtual-time-budget=8000", f"--window-size={width},900",
-                f"--screenshot={folder / 'page.png'}", (folder / "page.html").as_uri(),
+                "--enable-logging=stderr", "--virtual-time-budget=8000", "--window-size=1200,900",
+                f"--screenshot={folder / 'page.png'}", (folder / "frame.html").as_uri(),
             ],
-            capture_output=True, text=True, timeout=120, check=True,
+            capture_output=True, text=True, timeout=300, check=True,
         )  # fmt: skip
         told = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
         assert len(told) == 1 and "RESULT" in told[0], "\n".join(told) or done.stderr
@@ -64,12 +71,16 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
 
 @pytest.fixture(scope="module")
 def many(data: ReportData) -> ReportData:
-    """The made-up report with as many tokens as anybody would add."""
+    """The made-up report with as many tokens as anybody would add, and a map with as many as it draws."""
     tokens = data.per_token + tuple(
         dataclasses.replace(data.per_token[1 + i % 2], token=f"token{i:05d}") for i in range(MANY - 3)
     )
+    places = [(token.token, at % 40, at // 40) for at, token in enumerate(tokens[3 : TOKENS + 3])]
+    points = [point for point in data.points if point.when == "vocabulary"]
+    points += [MapPoint(word, "before", x + 0.4, y + 0.4) for word, x, y in places]
+    points += [MapPoint(word, "after", float(x), float(y)) for word, x, y in places]
     verdicts = {"near": 5000, "unclear": 4999, "far": 1}
-    return dataclasses.replace(data, per_token=tokens, tokens=MANY, verdicts=verdicts)
+    return dataclasses.replace(data, per_token=tokens, tokens=MANY, verdicts=verdicts, points=tuple(points))
 
 
 def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
@@ -82,8 +93,22 @@ def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
         result.charts = document.querySelectorAll("svg.marks").length;
         result.elements = document.querySelectorAll("main *:not(svg *)").length;
         result.first = [rows().length, at("shown").textContent, at("place").textContent, at("previous").disabled];
+        const marks = [...document.querySelectorAll("#chart-map .mark-symbol path")].filter(
+          found => found.__data__?.datum?.token?.startsWith("token"));
+        const asked = marks.findLast(found => found.__data__.datum.token === "token00500");
+        asked.dispatchEvent(new PointerEvent("pointermove", {bubbles: true, clientX: 9, clientY: 9}));
+        await until(() => document.querySelector("#vg-tooltip-element.visible"));
+        result.map = [marks.length, document.querySelector("#vg-tooltip-element").textContent.includes("token00500")];
         at("next").click();
         result.second = [tokens()[0], at("place").textContent, at("previous").disabled];
+        const fastest = work => Math.min(...[1, 2, 3, 4].map(() => {
+          const began = performance.now();
+          work();
+          return performance.now() - began;
+        }));
+        result.milliseconds = [fastest(() => at("next").click()), fastest(() => type("token 7")),
+          fastest(() => document.querySelector("th[data-column=verdict] button").click())];
+        document.querySelector("th[data-column=verdict] button").click();
         type("TOKEN00042 grilling");
         result.found = [tokens(), at("shown").textContent, at("pager").hidden];
         type("no such word");
@@ -107,13 +132,25 @@ def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
         await until(() => document.activeElement.closest("[data-at='0']"));
         result.detail = at("d0").textContent;
         result.marked = [...at("d0").querySelectorAll(".related, .fresh")].map(found => found.firstChild.textContent);
-        rows().find(row => row.closest("[data-at='0']")).click();
-        result.closed = at("d0").hidden;
+        press("Escape");
+        result.closed = [at("d0").hidden, document.activeElement.closest("[data-at='0']") !== null];
+        rows()[0].querySelector("button").focus();
+        press("ArrowDown"); press("ArrowDown"); press("ArrowUp");
+        result.arrows = [rows().findIndex(row => row.contains(document.activeElement))];
+        press("ArrowUp"); press("ArrowUp");
+        result.arrows.push(rows().findIndex(row => row.contains(document.activeElement)));
+        const order = tabbed();
+        result.places = [at("search"), head("token").firstElementChild, rows()[0].querySelector("button"),
+          rows()[1].querySelector("button"), at("previous")].map(found => order.indexOf(found));
+        result.jumps = order.filter(found => found.tabIndex > 0).length;
         result.hostile = hostile(); result.nameless = nameless();
         """,
     )
     hostile = many.per_token[0].token
     assert result["charts"] == 4 and result["elements"] < 2500
+    turning, *others = result["milliseconds"]  # to turn a page draws fifty rows, however many there are
+    assert max(others) < 20 * turning
+    assert result["map"] == [2 * TOKENS, True]
     assert result["first"] == [50, "10,000 shown", "Page 1 of 200", True]
     assert result["second"] == ["token00047", "Page 2 of 200", False]
     assert result["found"] == [["token00042"], "1 shown", True] and result["nothing"] == [0, False]
@@ -122,7 +159,9 @@ def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
     assert result["opened"] == ["true", False] and result["focus"] == "token09996"
     assert f"A {hostile} sentence." in result["detail"] and "10 → 30 of 50" in result["detail"]
     assert "predicted from the spelling and the definition." in result["detail"]
-    assert result["marked"].count(many.per_token[0].relations[1].name) == 3 and result["closed"]
+    assert result["marked"].count(many.per_token[0].relations[1].name) == 3
+    assert result["closed"] == [True, True] and result["arrows"] == [1, 0]
+    assert min(result["places"]) > -1 and result["places"] == sorted(result["places"]) and result["jumps"] == 0
     assert result["hostile"] == 0 and result["nameless"] == 0
 
 
@@ -137,7 +176,7 @@ def test_a_narrow_window_shows_everything_without_scrolling_sideways(
         result.widths = [document.documentElement.scrollWidth, innerWidth];
         result.opened = [...document.querySelectorAll(".detail")].filter(detail => !detail.hidden).length;
         """,
-        width=500,
+        width=360,
     )
     wide, window = result["widths"]
-    assert window <= 500 and wide <= window and result["opened"] == 3
+    assert window == 360 and wide <= window and result["opened"] == 3
