@@ -7,7 +7,7 @@ The words are drawn from the answers of MedQuAD and looked up in WordNet. Every 
 12 for each word, none of them from the texts that LM was not trained on (LM/held-out.jsonl). On these it is then asked: does the
 old row come back, is the new token said where it stands, and how well is the text predicted, against the model that splits
 the words and the model that always knew them. PEFT's Trainable Tokens learn at three rates; the best by the text that was
-held out is shown, which favours them.
+held out is shown, which favours them. A run that was stopped goes on when the same command is given again.
 """
 
 from __future__ import annotations
@@ -71,16 +71,25 @@ def held_out(model: Path) -> list[str]:
         return [json.loads(line)["text"] for line in lines]
 
 
-def run(model: Path, words: int, epochs: int, seed: int, console: Console) -> Iterator[dict[str, Any]]:
-    """Yields after each method the lines so far."""
+def run(
+    model: Path, words: int, epochs: int, seed: int, done: Sequence[dict[str, Any]], console: Console
+) -> Iterator[dict[str, Any]]:
+    """Yields the line of each method, those that are done as they are."""
+    kept = {found["name"]: found for found in done}
     held = held_out(model)
     own = set(held)
     source = partial(draw_from, [text for text in medquad_answers() if text not in own])
     with hidden_words(source, str(model), words, [seed], console) as lesson:
         for name, options in METHODS.items():
+            if name in kept:
+                yield kept[name]
+                continue
             console.print(f"[bold]{name}[/]")
             checkpoint = taught(lesson, {"epochs": epochs, **options})
             yield line(name, checkpoint, lesson, held, console)
+        if PEFT in kept:
+            yield kept[PEFT]
+            return
         start = taught(lesson, METHODS["mean of the pieces"])
         console.print(f"[bold]{PEFT}[/]")
         tried = []
@@ -169,7 +178,6 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "median rank": lambda found: cell(found["recovery"], "median_rank", interval=False),
     "new token said: MRR": lambda found: cell(found["said"], "mrr"),
     "perplexity per byte": lambda found: f"{found['perplexity']['with_new_token']['result']:.4f}",
-    "old logits": lambda found: "changed" if found["clean_texts"]["logits_changed"] else "the same bits",
 }
 
 
@@ -183,12 +191,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quiet", action="store_true")
     arguments = parser.parse_args()
+    asked = (arguments.model, arguments.words, arguments.epochs, arguments.seed)
+    facts = {"versions": versions(), **dict(zip(("words", "epochs", "seed"), asked[1:], strict=True))}
+    done = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
+    same = all(done.get(name) == value for name, value in facts.items())
     lines = []
-    for found in run(arguments.model, arguments.words, arguments.epochs, arguments.seed, Console(arguments.quiet)):
+    for found in run(*asked, done["table"] if same else (), Console(arguments.quiet)):
         lines.append(found)
         if arguments.json:  # anew after each method: what is done is not lost
             with atomic_file(arguments.json) as file:
-                file.write_text(to_json({"versions": versions(), "words": arguments.words, "table": lines}))
+                file.write_text(to_json({**facts, "table": lines}))
     print(table(["", *COLUMNS], [[found["name"], *(told(found) for told in COLUMNS.values())] for found in lines]))
     own = lines[0]["perplexity"]["with_new_token"]
     print(

@@ -140,7 +140,7 @@ class TrainConfig(VocabularyOptions, Common):
     """Sentences looked at for each known word; for a new term four times as many."""
     word_weight: float | None = None
     """Weight of the rows' own loss beside the pairs: isolated token against the vocabulary, held by the prior. Default:
-    as known words choose, or 4."""
+    as known words choose, or 4; 0 under objectives of language models."""
     objective: str = "anchored_pairs"
     """What training minimises; docs/methods.md explains each."""
     trainable: str = "rows"
@@ -177,7 +177,7 @@ class TrainConfig(VocabularyOptions, Common):
     """lazy_adam moves a row only in steps in which its term occurs: for many terms, few in each step."""
     learning_rate: float | None = None
     """Adam's step. Default: as known words choose, or 0.02 x the per-coordinate standard deviation of the embedding
-    table; 0.06 without a predictor."""
+    table; 0.06 without a predictor, and under objectives of language models."""
     temperature: float | None = None
     """InfoNCE temperature: cosines are divided by it. Default: as known words choose, or 0.05."""
     contrast_weight: float | None = None

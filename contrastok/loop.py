@@ -147,7 +147,8 @@ class Loop:
         self.config, self.accelerator, self.console, self.ranks = config, accelerator, console, ranks
         self.device, self.follow, self.state = accelerator.device, follow, state if ranks.first else None
         self.initial = overlay.rows.detach()[: len(data.updates)].clone()
-        self.settings = settle(guide.pairs if guide is not None else UNGUIDED, config, spread(overlay.weight))
+        guided = guide is not None and not OBJECTIVES[config.objective].head
+        self.settings = settle(guide.pairs if guide and guided else UNGUIDED, config, spread(overlay.weight))
         self.guide = guide if self.settings.word_weight else None
         words, start = self.guide.inputs if self.guide else (), getattr(language_head(model), "start", None)
         self.feed = Feed(data, tokenizer, overlay.slots, config, words, start, ranks)

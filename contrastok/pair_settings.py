@@ -28,8 +28,9 @@ class PairSettings:
     word_weight: float = 4.0
 
 
-UNGUIDED = PairSettings(rate=0.06)
-"""Without a predictor: rows that start at the mean of their pieces have far to go."""
+UNGUIDED = PairSettings(rate=0.06, word_weight=0.0)
+"""Without a predictor: rows that start at the mean of their pieces have far to go, and nothing holds them. Under a
+language model's objective too: what a word means, which is what was predicted, is not yet how it is said."""
 
 
 def settle(chosen: PairSettings, config: TrainConfig, unit: float) -> PairSettings:
