@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from contrastok.errors import ModelError
@@ -92,9 +93,22 @@ class LanguageHead(nn.Module):
             cap=self.cap,
         )  # fmt: skip
 
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """Float32 logits of the head's own classes, `[N, V]`."""
-        return shaped(self.linear(states).float(), self.scale, self.cap)
+    def logits(self, states: torch.Tensor, apart: int | None = None) -> torch.Tensor:
+        """Float32 logits of the head's own classes, `[N, V]`.
+
+        Args:
+            states: `[N, d]`.
+            apart: so many classes come from a product of their own: a product's last bits may follow from its size, and
+                a head that has grown is compared with the one that it grew from.
+        """
+        if apart is None or apart == self.linear.weight.shape[0]:
+            return shaped(self.linear(states).float(), self.scale, self.cap)
+        weight, bias = self.linear.weight, self.linear.bias
+        parts = [
+            F.linear(states, weight[part], None if bias is None else bias[part])
+            for part in (slice(apart), slice(apart, None))
+        ]
+        return shaped(torch.cat(parts, dim=1).float(), self.scale, self.cap)
 
     @torch.no_grad()
     def grow(self, ids: list[int], rows: torch.Tensor | None, table: nn.Parameter) -> None:
