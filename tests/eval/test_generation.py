@@ -158,6 +158,6 @@ def test_the_first_texts_of_each_sort_are_taken(
 ) -> None:
     """And without pairs, it says that nothing but definitions could be left out."""
     summary = generation(GenerationConfig(model=checkpoints["gpt2"][0], texts=(str(texts),), limit=1))
-    assert "Without --pairs the definitions alone" in " ".join(capsys.readouterr().out.split())
+    assert "Without --pairs the definitions alone" in " ".join(capsys.readouterr().err.split())
     assert [group["texts"] for group in summary["perplexity_per_byte"].values()] == [1, 1]
     assert summary["ranks"]["occurrences"] == 2
