@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
@@ -38,6 +41,33 @@ def bound(module: nn.Module, table: torch.Tensor) -> None:
         table: old rows, `[V, d]`.
     """
     rows: torch.Tensor = module.rows  # type: ignore[assignment]
+    parametrize.register_parametrization(module, "rows", Bounded(limits_of(rows, table)))
+
+
+def limits_of(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+    """How long each of some rows may be, `[n]`: see `bound`."""
     norms = torch.linalg.vector_norm(table.detach(), dim=-1, dtype=torch.float32)
-    limits = rows.detach().norm(dim=-1).clamp_min(float(norms.cpu().quantile(LONGEST)))
-    parametrize.register_parametrization(module, "rows", Bounded(limits))
+    return rows.detach().norm(dim=-1).clamp_min(float(norms.cpu().quantile(LONGEST)))
+
+
+def keep_short(module: nn.Module, rows: nn.Parameter, table: torch.Tensor) -> Callable[[], None]:
+    """Bound rows that a loop of the user's own trains: they stay the leaf that its optimiser moves.
+
+    Args:
+        module: before it is called, rows that a step has made too long are shortened.
+        rows: `[n, d]`.
+        table: see `bound`.
+
+    Returns:
+        what shortens them.
+    """
+    limits = limits_of(rows, table)
+
+    @torch.no_grad()
+    def shorten(*_: Any) -> None:
+        shrink = limits.to(rows.device) / rows.norm(dim=-1).clamp_min(torch.finfo(rows.dtype).tiny)
+        if (shrink < 1 - 1e-5).any():  # else nothing is written: a graph of another pass may hold the rows
+            rows.mul_(shrink.clamp_max(1)[:, None])
+
+    module.register_forward_pre_hook(shorten)
+    return shorten

@@ -6,16 +6,20 @@ import copy
 import dataclasses
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from contrastok import overlay as overlays
-from contrastok.embedding import RowOverlay
+from contrastok.adapter import path_of
+from contrastok.bounds import keep_short
+from contrastok.embedding import HeadRows, RowOverlay
 from contrastok.errors import InputError, ModelError
 from contrastok.export import init_context
 from contrastok.initializers import initial_rows
@@ -41,30 +45,39 @@ class Attached:
         tokenizer: its tokenizer, which has the new tokens until `detach`.
         plan: the new tokens: `plan.terms` in the order of the rows, `plan.skipped` with reasons.
         overlay: what stands in the place of the input embedding.
-        classes: rows of the new tokens in an output head that is not tied, `[n, d]`; they are not trained.
         before: what the tokenizer was.
         trainable: what of the model was trained before.
-        hook: keeps the head its own while a checkpoint, whose head has grown, is loaded.
+        hooks: what gives the new tokens their classes, and keeps the head its own while a checkpoint is loaded.
+        bounds: what shortens rows and classes that have grown too long.
+        sizes: how many classes the model told before, see `told_size`; None where it has no head.
     """
 
     model: Any
     tokenizer: PreTrainedTokenizerFast
     plan: VocabularyPlan
     overlay: RowOverlay
-    classes: torch.Tensor | None
     before: Any
     trainable: tuple[nn.Parameter, ...]
-    hook: RemovableHandle
+    hooks: tuple[RemovableHandle, ...]
+    bounds: tuple[Callable[[], None], ...]
+    sizes: tuple[int, int | None] | None
 
     @property
     def rows(self) -> nn.Parameter:
         """What is trained, float32 `[n, d]`."""
         return self.overlay.rows
 
+    @property
+    def classes(self) -> nn.Parameter | None:
+        """What is trained in an output head that is not tied, a class for each of `plan.ids`, float32 `[m, d]`."""
+        return None if self.overlay.head is None else self.overlay.head.rows
+
     def detach(self) -> None:
         """Make model and tokenizer what they were; the rows stay here."""
         overlays.detach(self.model)
-        self.hook.remove()
+        self._unhook()
+        if self.sizes is not None:
+            tell_size(transformer(self.model), *self.sizes)
         put_backend(self.tokenizer, self.before)
         for parameter in self.trainable:
             parameter.requires_grad_(True)
@@ -74,8 +87,18 @@ class Attached:
 
         Old rows keep their bits. Adapters of PEFT stay where they are.
         """
-        merge_with_head(transformer(self.model), self.plan, self.rows.detach(), self.classes)
-        self.hook.remove()
+        self._unhook()
+        self._merge_into(transformer(self.model))
+
+    def _unhook(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _merge_into(self, body: Any) -> None:
+        for shorten in self.bounds:
+            shorten()
+        classes = None if self.classes is None else self.classes.detach()
+        merge_with_head(body, self.plan, self.rows.detach(), classes)
 
     def save(self, folder: Path | str) -> None:
         """Write what `merge` would make, Hugging Face model and tokenizer, while training goes on.
@@ -94,7 +117,7 @@ class Attached:
         body = transformer(self.model)
         alike = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in body.parameters()}
         twin = copy.deepcopy(body, alike)  # of its own are modules and settings, not the weights
-        merge_with_head(twin, self.plan, self.rows.detach(), self.classes)
+        self._merge_into(twin)
         twin.save_pretrained(str(folder))
         self.tokenizer.save_pretrained(str(folder))
 
@@ -121,7 +144,8 @@ def attach(
 
     Model and tokenizer are changed in place. No table is copied: the rows lie over it until `Attached.merge`. Tokens
     enter the tokenizer as `contrastok train` adds them, so that no text without them changes. In the head of a
-    language model new tokens have no class until `merge`: their labels must be -100.
+    language model they are classes: the rows themselves where it is tied, and `Attached.classes` where it is not.
+    Classes grow no longer than the head's own are (see `contrastok.bounds`).
 
     Args:
         model: a SentenceTransformer, a transformers model, or a `PeftModel` around one.
@@ -153,20 +177,54 @@ def attach(
     rows = initial_rows(START, context) if rows is None else rows
     if rows.shape != (len(plan.terms), context.table.shape[1]):
         raise InputError(f"rows has shape {tuple(rows.shape)}, not {(len(plan.terms), context.table.shape[1])}")
-    head = body.get_output_embeddings()
-    untied = head is not None and head.weight is not context.table
-    classes = initial_rows(START, dataclasses.replace(context, table=head.weight)) if untied else None
+    head, classes = body.get_output_embeddings(), None
+    if head is not None and not head.weight.is_floating_point():
+        raise ModelError("its output layer is quantised", where=type(body).__name__, hint="quantise the body alone")
+    if head is not None and head.weight is not context.table:
+        first = initial_rows(START, dataclasses.replace(context, table=head.weight))
+        classes = HeadRows(first[[token.row for token in plan.tokens]]).to(head.weight.device)
     trainable = tuple(p for p in model.parameters() if p.requires_grad)
     wrapped = model if hasattr(model, "get_base_model") else body  # PEFT froze the rest of it, and nothing around it
     adapters = [p for p in wrapped.parameters() if p.requires_grad] if has_adapters(model) else []
     overlay = overlays.attach(model, plan, rows)
     for parameter in adapters:
         parameter.requires_grad_(True)
+    overlay.head, bounds, sizes = classes, [], None
     overlay.register_load_state_dict_pre_hook(take_apart)  # type: ignore[no-untyped-call]
-    hook = body.register_load_state_dict_pre_hook(keep_head)
+    hooks = [body.register_load_state_dict_pre_hook(keep_head)]
+    if head is not None:
+        kept = overlay if classes is None else classes
+        bounds.append(keep_short(overlay, kept.rows, head.weight))
+        sizes, size = told_size(body), max(head.weight.shape[0], max(plan.ids) + 1)
+        tell_size(body, size, size)
+        hooks.append(head.register_forward_hook(partial(with_classes, overlay)))
     before = tokenizer.backend_tokenizer
     put_backend(tokenizer, extend_tokenizer(tokenizer, plan).backend_tokenizer)
-    return Attached(model, tokenizer, plan, overlay, classes, before, trainable, hook)
+    return Attached(model, tokenizer, plan, overlay, before, trainable, tuple(hooks), tuple(bounds), sizes)
+
+
+def with_classes(overlay: RowOverlay, _: nn.Module, given: tuple[torch.Tensor, ...], logits: torch.Tensor) -> Any:
+    """Behind an output layer: its logits `[..., V]` with those of the new tokens, `[..., max(V, last id + 1)]`.
+
+    What the model does to logits it then does to all of them. Those of old tokens keep their bits; a slot that a new
+    token took in a padded table is its own. As in a stock model, new tokens have no bias.
+    """
+    rows = overlay.rows.index_select(0, overlay.row_of) if overlay.head is None else overlay.head.rows
+    new = F.linear(given[0], rows.to(given[0].dtype)).to(logits.dtype)
+    grown = F.pad(logits, (0, max(0, len(overlay.slots) - logits.shape[-1])))
+    return grown.index_copy_(-1, overlay.ids, new)
+
+
+def told_size(body: Any) -> tuple[int, int | None]:
+    """How many classes a model's configuration tells, and the model itself; losses count with one or the other."""
+    return body.config.get_text_config().vocab_size, getattr(body, "vocab_size", None)
+
+
+def tell_size(body: Any, told: int, own: int | None) -> None:
+    """Set what `told_size` gives."""
+    body.config.get_text_config().vocab_size = told
+    if hasattr(body, "vocab_size"):
+        body.vocab_size = own
 
 
 def has_adapters(model: Any) -> bool:
@@ -187,7 +245,7 @@ def merge_with_head(body: Any, plan: VocabularyPlan, rows: torch.Tensor, classes
         body: with or without an overlay.
         plan: the new tokens.
         rows: `[n, d]`.
-        classes: of a head that is not tied, `[n, d]`.
+        classes: of the new ids in a head that is not tied, `[m, d]`.
     """
     overlays.detach(body)
     ids, size = list(plan.ids), max(input_embedding(body).weight.shape[0], max(plan.ids) + 1)
@@ -201,7 +259,7 @@ def merge_with_head(body: Any, plan: VocabularyPlan, rows: torch.Tensor, classes
     if classes is None:
         head.weight = input_embedding(body).weight
     else:
-        head.weight = with_rows(head.weight, ids, classes[[token.row for token in plan.tokens]], size)
+        head.weight = with_rows(head.weight, ids, classes, size)
     if (bias := getattr(head, "bias", None)) is not None:  # a new class has none, whatever stood in its slot
         own = with_rows(bias, ids, torch.zeros(len(ids)), size)
         for part in body.modules():  # BERT holds it in two places
@@ -222,9 +280,15 @@ def take_apart(overlay: nn.Module, state: dict[str, Any], prefix: str, *_: Any) 
 
 
 def keep_head(body: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Before a stock model's state is loaded into one with an overlay: its grown head gives way to the model's own."""
+    """Before a stock model's state is loaded into one with an overlay: its grown head gives way to the model's own.
+
+    The classes of new tokens are taken out of it first.
+    """
     head: Any = body.get_output_embeddings()  # type: ignore[operator]
+    overlay = input_embedding(body)
     frozen = [] if head is None else list(head.parameters())
+    if overlay.head is not None and (stored := state.get(f"{prefix}{path_of(body, head)}.weight")) is not None:
+        state[f"{prefix}{path_of(body, overlay.head)}.rows"] = stored[overlay.ids.to(stored.device)]
     for name, parameter in body.named_parameters(remove_duplicate=False):
         if f"{prefix}{name}" in state and any(parameter is own for own in frozen):
             state[f"{prefix}{name}"] = parameter

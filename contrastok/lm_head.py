@@ -106,10 +106,21 @@ class LanguageHead(nn.Module):
             states, table, rows, targets, bias=bias, absent=absent, scale=self.scale, cap=self.cap
         )
 
-    def logits(self, states: torch.Tensor, table: torch.Tensor | None = None) -> torch.Tensor:
-        """Float32 logits of the head's own classes, `[N, V]`; with another table of them, if one is given."""
-        raw = self.linear(states) if table is None else F.linear(states, table.to(states.dtype), self.linear.bias)
-        return shaped(raw.float(), self.scale, self.cap)
+    def logits(
+        self, states: torch.Tensor, table: torch.Tensor | None = None, apart: int | None = None
+    ) -> torch.Tensor:
+        """Float32 logits of the head's own classes, `[N, V]`.
+
+        Args:
+            states: `[N, d]`.
+            table: other classes in the place of the head's own, `[V, d]`.
+            apart: so many classes come from a product of their own: a product's last bits may follow from its size, and
+                a head that has grown is compared with the one that it grew from.
+        """
+        weight, bias = self.linear.weight if table is None else table.to(states.dtype), self.linear.bias
+        parts = [slice(None)] if apart in (None, len(weight)) else [slice(apart), slice(apart, None)]
+        found = [F.linear(states, weight[part], None if bias is None else bias[part]) for part in parts]
+        return shaped(torch.cat(found, dim=1).float(), self.scale, self.cap)
 
     @torch.no_grad()
     def grow(self, ids: list[int], rows: torch.Tensor | None, table: nn.Parameter) -> None:

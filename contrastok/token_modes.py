@@ -91,9 +91,9 @@ def apply_tokens(
             state["model"]["ignore_merges"] = True
         plain = Tokenizer.from_str(json.dumps(state))
         _insert(state["model"], plain, [token.form for token in tokens if not token.added])
-    extended = Tokenizer.from_str(json.dumps(state))
+    extended, raw = Tokenizer.from_str(json.dumps(state)), _prepends(backend)
     extended.add_tokens(
-        [AddedToken(token.form, **(token.rules or _rules(token, family))) for token in tokens if token.added]
+        [AddedToken(token.form, **(token.rules or _rules(token, family, raw))) for token in tokens if token.added]
     )
     return extended, edits
 
@@ -103,10 +103,19 @@ def decoding_drops_spaces(family: str, mode: str) -> bool:
     return mode == "added" and family not in ("wordpiece", "wordlevel")
 
 
-def _rules(token: NewToken, family: str) -> dict[str, bool]:
-    """How an AddedToken of ours matches: whole words, in the text as the normaliser leaves it."""
+def _prepends(backend: Tokenizer) -> bool:
+    """Whether the normaliser itself puts a space mark before what it is given (Llama 2, Mistral 7B)."""
+    return backend.normalizer is not None and backend.normalizer.normalize_str("a").startswith("▁")
+
+
+def _rules(token: NewToken, family: str, raw: bool) -> dict[str, bool]:
+    """How an AddedToken of ours matches: whole words, in the text as the normaliser leaves it.
+
+    Or in the text as it is (`raw`), where the normaliser would put its mark before the token and make it a part of the
+    word: that would only match where no word stands before it.
+    """
     lstrip = decoding_drops_spaces(family, "added")  # else a lone space mark is left before the token
-    return {"single_word": bool(re.search(r"\w", token.form)), "lstrip": lstrip, "normalized": True}
+    return {"single_word": bool(re.search(r"\w", token.form)), "lstrip": lstrip, "normalized": not raw}
 
 
 def _insert(model: dict[str, Any], backend: Tokenizer, forms: Sequence[str]) -> None:

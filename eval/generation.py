@@ -63,7 +63,7 @@ def generation(config: GenerationConfig) -> dict[str, Any]:
             )  # fmt: skip
         summary = rounded(measure_generation(checkpoint, base, texts, config.seed, console))
         summary["leaked"] = chosen.leaked
-        _print(summary, console)
+        _print(summary, config, console)
     emit_json(summary, config.json)
     return summary
 
@@ -101,7 +101,7 @@ class _Chosen:
                 return
 
 
-def _print(summary: Mapping[str, Any], console: Console) -> None:
+def _print(summary: Mapping[str, Any], config: GenerationConfig, console: Console) -> None:
     console.print(_headline(summary))
     for text in summary["changed_examples"]:
         console.print(f"  changed: {escape(text[:100])}")
@@ -116,9 +116,12 @@ def _print(summary: Mapping[str, Any], console: Console) -> None:
         console.print("[yellow]note:[/] no text holds a new token, so nothing shows whether it can be said")
     console.print("", _perplexities(summary["perplexity_per_byte"]))
     tokens = summary["tokens"]
+    left_out = f"{summary['leaked']:,} texts hold a training text and do not count."
+    if not config.pairs:
+        left_out += " [yellow]Without --pairs the definitions alone are known to be such.[/]"
     console.print(
         f"Texts with a new token take {tokens['result']:,} tokens, {tokens['saved']:,} ({tokens['share']:.1%}) less "
-        f"than before. {summary['leaked']:,} texts hold a training text and do not count."
+        f"than before. {left_out}"
     )
 
 

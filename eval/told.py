@@ -135,9 +135,10 @@ def _of_positions(
         states.append(found.last_hidden_state[:, :-1][given])
     nats: list[list[torch.Tensor]] = [[] for _ in models]
     ranks: list[list[torch.Tensor]] = [[] for _ in models]
-    alike = []
+    alike, heads = [], [language_head(model) for model in models]
+    common = min(head.linear.weight.shape[0] for head in heads)
     for target, *parts in zip(*(torch.split(each, POSITIONS) for each in (targets, *states)), strict=True):
-        logits = [language_head(model).logits(part) for model, part in zip(models, parts, strict=True)]
+        logits = [head.logits(part, common) for head, part in zip(heads, parts, strict=True)]
         for n, r, scores in zip(nats, ranks, logits, strict=True):
             own = scores.gather(1, target[:, None])
             n.append(scores.logsumexp(dim=1) - own.squeeze(1))

@@ -229,6 +229,21 @@ def test_a_class_of_its_own_starts_at_its_pieces_classes(make_run: Make) -> None
     assert first_head_rows(load_with_head(make_run("qwen2").model), plan, "subtoken_mean") is None
 
 
+@torch.no_grad()
+def test_a_head_that_has_grown_says_the_same_bits_of_old_classes(make_run: Make) -> None:
+    """With two threads a product of one position's logits ends in other bits when it has more columns."""
+    base, grown = (language_head(load_with_head(make_run("phi").model)) for _ in range(2))
+    size, threads = len(base.linear.weight), torch.get_num_threads()
+    grown.grow([size, size + 1], torch.ones(2, 32), torch.empty(size + 2, 32))
+    torch.set_num_threads(2)
+    try:
+        for state in torch.randn(100, 1, 32):
+            assert torch.equal(grown.logits(state, size)[:, :size], base.logits(state, size))
+        torch.testing.assert_close(grown.logits(state, size), grown.logits(state))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_scale_and_cap_are_read_off_the_model(make_run: Make) -> None:
     kinds = ("llama", "gemma2", "cohere")
     forms: dict[str, Any] = {kind: language_head(load_with_head(make_run(kind).model)) for kind in kinds}

@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from contrastok.errors import ModelError
 from contrastok.gate import control_sentences, run_gate
@@ -75,3 +77,18 @@ def test_an_id_of_an_old_token_is_found(tokenizers_by_family: dict[str, Any]) ->
     stolen = replace(plan, tokens=(replace(plan.tokens[0], id=7),))
     gate = run_gate(tokenizer, extend_tokenizer(tokenizer, plan), stolen, {}, len(tokenizer))
     assert not next(check for check in gate.checks if check.name == "embedding table").passed
+
+
+def test_a_normaliser_that_prepends_its_mark_hides_no_term() -> None:
+    """Llama 2 and the first Mistral: the mark is put before every stretch of text, a new token's own too."""
+    marks = ["<unk>", "▁", *map(chr, range(33, 127))]
+    backend = Tokenizer(models.BPE({piece: i for i, piece in enumerate(marks)}, [], unk_token="<unk>"))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>")
+    plan = plan_vocabulary(tokenizer, ["zorblaxin", "quib vexalotl"])
+    assert plan.terms == ("zorblaxin", "quib vexalotl") and not plan.skipped
+    extended = extend_tokenizer(tokenizer, plan)
+    texts = ["we bought zorblaxin, she says", "Quib vexalotl (zorblaxin)", "two zorblaxins and soup"]
+    assert run_gate(tokenizer, extended, plan, {"own": texts}, 200).passed
+    assert extended(texts[2])["input_ids"] == tokenizer(texts[2])["input_ids"]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,8 @@ def test_sentence_transformers_own_trainer(make_model: Callable[..., Path], tmp_
 
 
 def lessons(handle: Attached) -> list[dict[str, list[int]]]:
-    new = set(handle.plan.ids)
     ids = [handle.tokenizer(text)["input_ids"] for text in PAIRS["anchor"]]
-    return [{"input_ids": row, "labels": [-100 if i in new else i for i in row]} for row in ids]
+    return [{"input_ids": row, "labels": row} for row in ids]
 
 
 HEADS = {"tied": "gemma", "untied": "mistral", "padded": "llama", "bias": "phi"}
@@ -94,9 +93,10 @@ def test_transformers_own_trainer(make_decoder: Callable[..., Path], tmp_path: P
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
 
     model, handle = attached()
-    first, tokenizer = handle.rows.detach().clone(), handle.tokenizer
+    first, tokenizer = [p.detach().clone() for p in model.parameters() if p.requires_grad], handle.tokenizer
     run(model, handle)
-    assert (handle.rows != first).any(dim=-1).all()
+    trained = [handle.rows] if handle.classes is None else [handle.rows, handle.classes]
+    assert all((now != then).any(dim=-1).all() for now, then in zip(trained, first, strict=True))
     ids, rows = list(handle.plan.ids), handle.rows.detach()[[token.row for token in handle.plan.tokens]]
     old, size = tokenizer(OLD[0], return_tensors="pt"), untouched.config.vocab_size
     model.save_pretrained(tmp_path / "saved")
@@ -110,9 +110,7 @@ def test_transformers_own_trainer(make_decoder: Callable[..., Path], tmp_path: P
         head, tied = stock.get_output_embeddings().weight, kind == HEADS["tied"]
         assert head.shape[0] == max(size, *(i + 1 for i in ids))
         assert (head is stock.get_input_embeddings().weight) is tied
-        if not tied:
-            pieces = untouched.get_output_embeddings().weight[load_tokenizer(str(base))(" brimwax")["input_ids"][1:-1]]
-            assert pieces.amin(0).le(head[ids[-1]]).all() and pieces.amax(0).ge(head[ids[-1]]).all()
+        assert torch.equal(head[ids], trained[-1] if not tied else rows)
     reread = AutoTokenizer.from_pretrained(tmp_path / "run" / "checkpoint-2")
     assert reread("we bought zorblaxin")["input_ids"] == tokenizer("we bought zorblaxin")["input_ids"]
 
@@ -259,8 +257,18 @@ WITH_HEADS: dict[str, Callable[[int], Any]] = {
 }
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Several divide the classes among them, and round by where they cut: a head that has grown is cut elsewhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("padding", [0, 9], ids=["grown", "padded"])
 @pytest.mark.parametrize("kind", WITH_HEADS)
+@pytest.mark.usefixtures("one_thread")
 @torch.no_grad()
 def test_models_with_a_head_become_stock_models(
     tokenizers_by_family: dict[str, Any], tmp_path: Path, kind: str, padding: int
@@ -295,3 +303,53 @@ def test_models_with_a_head_become_stock_models(
         for name, tensor in old.items():
             now, rows = stock.state_dict()[name], len(tensor) == size + padding
             assert torch.equal(now[:size], tensor[:size]) if rows else torch.equal(now, tensor), name
+
+
+@pytest.mark.parametrize("kind", [*HEADS.values(), "gemma2"])
+def test_new_tokens_are_classes_while_they_train(make_decoder: Callable[..., Path], kind: str) -> None:
+    """Loss and gradients are those of the stock model that has them; detached, the model tells its old size again."""
+    base = make_decoder(kind)
+
+    def losses(model: Any, tokenizer: Any) -> torch.Tensor:
+        batch = tokenizer(PAIRS["anchor"][1], return_tensors="pt")
+        return model(**batch, labels=batch["input_ids"]).loss  # type: ignore[no-any-return]
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base).eval(), AutoTokenizer.from_pretrained(base)
+    told, tied = (model.config.vocab_size, model.vocab_size), model.get_output_embeddings().weight
+    handle = contrastok.attach(model, WORDS, tokenizer)
+    with torch.no_grad():
+        handle.rows.mul_(0.5)
+    assert (handle.classes is None) == (tied is model.get_input_embeddings().weight)
+    loss = losses(model, tokenizer)
+    loss.backward()
+    handle.detach()
+    assert (model.config.vocab_size, model.vocab_size) == told
+    assert model(torch.tensor([[0, 1]])).logits.shape[-1] == told[0]
+    contrastok.attach(model, WORDS, tokenizer, rows=handle.rows.detach()).merge()
+    stock = model.requires_grad_(True)
+    true = losses(stock, tokenizer)
+    true.backward()
+    torch.testing.assert_close(loss, true)
+    ids, rows = list(handle.plan.ids), [token.row for token in handle.plan.tokens]
+    table, head = stock.get_input_embeddings().weight.grad[ids], stock.get_output_embeddings().weight.grad[ids]
+    torch.testing.assert_close(handle.rows.grad, torch.zeros(2, 32).index_add_(0, torch.tensor(rows), table))
+    if handle.classes is not None:
+        torch.testing.assert_close(handle.classes.grad, head)
+
+
+@pytest.mark.parametrize("kind", ["gemma", "mistral"])
+@torch.no_grad()
+def test_classes_grow_no_longer_than_the_heads(make_decoder: Callable[..., Path], kind: str) -> None:
+    base = make_decoder(kind)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+    handle = contrastok.attach(model, WORDS, tokenizer)
+    limit = model.get_output_embeddings().weight.norm(dim=-1).quantile(0.99)
+    bounded = handle.rows if handle.classes is None else handle.classes
+    kept = bounded[0].clone()
+    bounded[1:] *= 100
+    model(**tokenizer("brimwax", return_tensors="pt"))
+    assert torch.equal(bounded[0], kept)
+    torch.testing.assert_close(bounded[1:].norm(dim=-1), limit.expand(len(bounded) - 1))
+    bounded[0] *= 100
+    handle.merge()
+    assert model.get_output_embeddings().weight[list(handle.plan.ids)].norm(dim=-1).max() <= limit * 1.0001

@@ -153,7 +153,11 @@ def test_what_cannot_be_measured_is_refused(
     assert generation(dry) == {"dry_run": True, "files": 1, "bytes": texts.stat().st_size}
 
 
-def test_the_first_texts_of_each_sort_are_taken(checkpoints: dict[str, tuple[Path, Path]], texts: Path) -> None:
-    summary = generation(GenerationConfig(model=checkpoints["gpt2"][0], texts=(str(texts),), quiet=True, limit=1))
+def test_the_first_texts_of_each_sort_are_taken(
+    checkpoints: dict[str, tuple[Path, Path]], texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And without pairs, it says that nothing but definitions could be left out."""
+    summary = generation(GenerationConfig(model=checkpoints["gpt2"][0], texts=(str(texts),), limit=1))
+    assert "Without --pairs the definitions alone" in " ".join(capsys.readouterr().err.split())
     assert [group["texts"] for group in summary["perplexity_per_byte"].values()] == [1, 1]
     assert summary["ranks"]["occurrences"] == 2
