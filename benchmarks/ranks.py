@@ -75,6 +75,17 @@ def compared(rounds: dict[int, list[Round]]) -> list[dict[str, Any]]:
     return lines
 
 
+def shown(lines: list[dict[str, Any]]) -> str:
+    """What `compared` gave, as a table."""
+    heads = ["ranks", "times as many steps a second", "times less memory above the model", "gradient"]
+    rows = [
+        [str(line["ranks"]), f"{line['times_faster']:.2f} ({line['least']:.2f}-{line['most']:.2f})",
+         f"{line['memory_ratio']:.2f}", f"{line['gradient_error']:.1e}"]
+        for line in lines
+    ]  # fmt: skip
+    return table(heads, rows)
+
+
 def main() -> None:
     """Run, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,14 +102,7 @@ def main() -> None:
         for count in options.ranks:
             rounds[count].append(one_round(count, size, options.steps, warmup=2))
     lines = compared(rounds)
-    print(machine()["device"])
-    heads = ["ranks", "times as many steps a second", "(least-most)", "times less memory above the model", "gradient"]
-    cells = [
-        [line["ranks"], f"{line['times_faster']:.2f}", f"{line['least']:.2f}-{line['most']:.2f}",
-         f"{line['memory_ratio']:.2f}", f"{line['gradient_error']:.1e}"]
-        for line in lines
-    ]  # fmt: skip
-    print(f"\n{table(heads, cells)}")
+    print(f"{machine()['device']}\n\n{shown(lines)}")
     write_json({"size": vars(size), "ranks": lines}, options.json)
 
 

@@ -186,7 +186,9 @@ def test_two_ranks_go_on_where_one_was_stopped(make_config: Make, monkeypatch: p
 def test_what_ranks_cannot_share_is_refused(make_config: Make) -> None:
     both = make_config(objective="mlm", batch_size=1)
     require_shares(both, ALONE)
-    with pytest.raises(ConfigError, match=r"--objective mlm .* one of .*anchored_pairs[\s\S]* number of ranks, 2, not 1"):
+    with pytest.raises(
+        ConfigError, match=r"--objective mlm .* one of .*anchored_pairs[\s\S]* number of ranks, 2, not 1"
+    ):
         require_shares(both, Ranks(0, 2))
     for name in OBJECTIVES:
         reads_states = name in ("token_distill", "one_token", "mlm") or OBJECTIVES[name].head
