@@ -106,9 +106,7 @@ class LanguageHead(nn.Module):
             states, table, rows, targets, bias=bias, absent=absent, scale=self.scale, cap=self.cap
         )
 
-    def logits(
-        self, states: torch.Tensor, table: torch.Tensor | None = None, apart: int | None = None
-    ) -> torch.Tensor:
+    def logits(self, states: torch.Tensor, table: torch.Tensor | None = None, apart: int | None = None) -> torch.Tensor:
         """Float32 logits of the head's own classes, `[N, V]`.
 
         Args:

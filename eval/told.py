@@ -138,7 +138,7 @@ def _of_positions(
     alike, heads = [], [language_head(model) for model in models]
     common = min(head.linear.weight.shape[0] for head in heads)
     for target, *parts in zip(*(torch.split(each, POSITIONS) for each in (targets, *states)), strict=True):
-        logits = [head.logits(part, common) for head, part in zip(heads, parts, strict=True)]
+        logits = [head.logits(part, apart=common) for head, part in zip(heads, parts, strict=True)]
         for n, r, scores in zip(nats, ranks, logits, strict=True):
             own = scores.gather(1, target[:, None])
             n.append(scores.logsumexp(dim=1) - own.squeeze(1))
