@@ -238,8 +238,8 @@ def test_a_head_that_has_grown_says_the_same_bits_of_old_classes(make_run: Make)
     torch.set_num_threads(2)
     try:
         for state in torch.randn(100, 1, 32):
-            assert torch.equal(grown.logits(state, size)[:, :size], base.logits(state, size))
-        torch.testing.assert_close(grown.logits(state, size), grown.logits(state))
+            assert torch.equal(grown.logits(state, apart=size)[:, :size], base.logits(state, apart=size))
+        torch.testing.assert_close(grown.logits(state, apart=size), grown.logits(state))
     finally:
         torch.set_num_threads(threads)
 
