@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -71,9 +71,8 @@ class Ranks:
         """
         if self.count == 1:
             return part
-        from torch.distributed.nn.functional import all_gather
-
-        return torch.cat(all_gather(part))[:total]
+        parts: torch.Tensor = _Gather.apply(part, self)
+        return parts[:total]
 
     def add_up(self, tensors: Iterable[torch.Tensor]) -> None:
         """Put the sum over ranks in the place of each tensor, the same bits on every rank."""
@@ -138,6 +137,24 @@ class Ranks:
     def muted(self, config: TrainConfig) -> TrainConfig:
         """The options, so that one rank alone talks."""
         return config if self.first else dataclasses.replace(config, quiet=True, json=None, report_to=())
+
+
+class _Gather(torch.autograd.Function):
+    """`all_gather` with a gradient; torch deprecates its own (`torch.distributed.nn`) for one that is not public."""
+
+    @staticmethod
+    def forward(ctx: Any, part: torch.Tensor, ranks: Ranks) -> torch.Tensor:
+        parts = [torch.empty_like(part) for _ in range(ranks.count)]
+        dist.all_gather(parts, part.contiguous())
+        ctx.mine = slice(ranks.index * len(part), (ranks.index + 1) * len(part))
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = gradients
+        summed = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(summed)
+        return summed[ctx.mine], None
 
 
 ALONE = Ranks()
