@@ -282,10 +282,10 @@ def read_delta(file: Path) -> dict[str, Any]:
 def init_context(model: Any, plan: VocabularyPlan, seed: int = 0, tokenizer: Any = None) -> Any:
     """What the initialisers look at, for a model that nothing is attached to; its own tokenizer unless one is given."""
     from contrastok.initializers import InitContext
-    from contrastok.vocabulary import piece_lengths
+    from contrastok.vocabulary import piece_lengths_of
 
     tokenizer = tokenizer or model.tokenizer
-    spans = [piece_lengths(tokenizer, term) for term in plan.terms]
+    spans = piece_lengths_of(tokenizer, plan.terms)
     return InitContext(
         table=input_embedding(model).weight,
         terms=plan.terms,
@@ -310,7 +310,7 @@ def _manifest(file: Path, about: Mapping[str, Any], facts: Mapping[str, Any], pl
             "token": term,
             "row": row,
             "ids": list(plan.ids_of(term)),
-            "forms": [t.form for t in plan.tokens if t.term == term],
+            "forms": list(plan.forms_of(term)),
             "pieces": [],
             "definition": "",
             "relations": [],

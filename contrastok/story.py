@@ -27,7 +27,7 @@ from contrastok.objectives import OBJECTIVES
 from contrastok.pairs import PairTable
 from contrastok.starting import Start
 from contrastok.state import RunState
-from contrastok.vocabulary import VocabularyPlan, pieces
+from contrastok.vocabulary import VocabularyPlan, pieces_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -96,15 +96,16 @@ def build_manifest(
     confidence = guide.confidence(result.rows.numpy()) if guide else None
     base = model.tokenizer
     tokens = []
-    for row, name in enumerate(words.plan.terms):
+    split = pieces_of(base, words.plan.terms)
+    for row, (name, ids) in enumerate(zip(words.plan.terms, split, strict=True)):
         entry, term = mined.get(name, {}), known[name]
         tokens.append(
             {
                 "token": name,
                 "row": row,
                 "ids": list(words.plan.ids_of(name)),
-                "forms": [t.form for t in words.plan.tokens if t.term == name],
-                "pieces": base.convert_ids_to_tokens(pieces(base, name)),
+                "forms": list(words.plan.forms_of(name)),
+                "pieces": base.convert_ids_to_tokens(list(ids)),
                 "definition": entry.get("definition") or term.definition,
                 "relations": entry.get("relations") or _relations(term),
                 **({"special": True} if name in words.plan.special else {}),

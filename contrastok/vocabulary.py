@@ -101,13 +101,17 @@ class VocabularyPlan:
 
     def ids_of(self, term: str) -> tuple[int, ...]:
         """The ids of a term's forms."""
-        return self._ids.get(term, ())
+        return tuple(token.id for token in self._of_term.get(term, ()))
+
+    def forms_of(self, term: str) -> tuple[str, ...]:
+        """A term's forms."""
+        return tuple(token.form for token in self._of_term.get(term, ()))
 
     @cached_property
-    def _ids(self) -> Mapping[str, tuple[int, ...]]:
-        found: dict[str, tuple[int, ...]] = {}
+    def _of_term(self) -> Mapping[str, Sequence[NewToken]]:
+        found: dict[str, list[NewToken]] = {}
         for token in self.tokens:
-            found[token.term] = (*found.get(token.term, ()), token.id)
+            found.setdefault(token.term, []).append(token)
         return found
 
 
@@ -126,19 +130,22 @@ def pieces(tokenizer: PreTrainedTokenizerFast, term: str) -> list[int]:
 
 def piece_lengths(tokenizer: PreTrainedTokenizerFast, term: str) -> list[tuple[int, int]]:
     """The ids that a term has in running text, each with the number of characters it covers."""
-    encoding = tokenizer(f"a {term}", add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    spans = zip(encoding["input_ids"], encoding["offset_mapping"], strict=True)
-    return [(i, end - max(start, 2)) for i, (start, end) in spans if end > 2]
+    return piece_lengths_of(tokenizer, [term])[0]
 
 
 def pieces_of(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> list[tuple[int, ...]]:
     """The ids of each word in running text: `pieces` for many words in one call."""
+    return [tuple(i for i, _ in found) for found in piece_lengths_of(tokenizer, words)]
+
+
+def piece_lengths_of(tokenizer: PreTrainedTokenizerFast, words: Sequence[str]) -> list[list[tuple[int, int]]]:
+    """`piece_lengths` for many words in one call, which takes hardly longer than a call for one of them."""
     if not words:
         return []
     texts = [f"a {word}" for word in words]
     found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     return [
-        tuple(i for i, (_, end) in zip(ids, spans, strict=True) if end > 2)
+        [(i, end - max(start, 2)) for i, (start, end) in zip(ids, spans, strict=True) if end > 2]
         for ids, spans in zip(found["input_ids"], found["offset_mapping"], strict=True)
     ]
 
@@ -278,22 +285,23 @@ def _choose_terms(
     wanted: dict[str, list[str]] = {}
     skipped = []
     forms = [term if term in special else normalise(backend, term) for term in terms]
-    for term, form, split in zip(terms, forms, pieces_of(tokenizer, forms), strict=True):
+    capitals = [form[:1].upper() + form[1:] for form in forms]
+    split = pieces_of(tokenizer, forms)
+    capital_split = pieces_of(tokenizer, capitals) if cased else split
+    for term, form, ids, capital, capital_ids in zip(terms, forms, split, capitals, capital_split, strict=True):
         if not form:
             skipped.append(Skipped(term, "nothing is left of it after the tokenizer's normaliser"))
         elif form in taken:
             other = taken[form]
             same = "stands in the list twice" if other == term else f"is the same token as {other!r} to this tokenizer"
             skipped.append(Skipped(term, same))
-        elif len(split) == 1 and tokenizer.unk_token_id not in split:
+        elif len(ids) == 1 and tokenizer.unk_token_id not in ids:
             skipped.append(Skipped(term, "is already one token of this model"))
         elif form in known:  # adding it would hand out an old row
             skipped.append(Skipped(term, f"stands in the vocabulary (id {known[form]}) but is never produced"))
         else:
-            capital = form[0].upper() + form[1:]
             both = cased and form == form.lower() and term not in special
-            variants = [capital] if both and capital != form else []
-            variants = [v for v in variants if v not in taken and v not in known and len(pieces(tokenizer, v)) > 1]
-            wanted[term] = [form, *variants]
+            fresh = capital != form and capital not in taken and capital not in known and len(capital_ids) > 1
+            wanted[term] = [form, capital] if both and fresh else [form]
             taken.update(dict.fromkeys(wanted[term], term))
     return wanted, skipped

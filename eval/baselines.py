@@ -20,7 +20,7 @@ from contrastok.content import content_ids
 from contrastok.eval.index import Array
 from contrastok.initializers import InitContext, initial_rows
 from contrastok.models import input_embedding
-from contrastok.vocabulary import piece_lengths
+from contrastok.vocabulary import piece_lengths_of
 
 Mask = npt.NDArray[np.bool_]
 
@@ -104,7 +104,7 @@ def random_rows(ground: Ground) -> Array:
 def pieces_mean(ground: Ground) -> Array:
     """The mean of the rows of the word's pieces (the initialiser `subtoken_mean`)."""
     terms = tuple(token["token"] for token in ground.tokens)
-    spans = [piece_lengths(ground.checkpoint.base_tokenizer, term) for term in terms]
+    spans = piece_lengths_of(ground.checkpoint.base_tokenizer, terms)
     context = InitContext(
         table=input_embedding(ground.checkpoint.model).weight,
         terms=terms,
