@@ -47,7 +47,8 @@ def bound(module: nn.Module, table: torch.Tensor) -> None:
 def limits_of(rows: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """How long each of some rows may be, `[n]`: see `bound`."""
     norms = torch.linalg.vector_norm(table.detach(), dim=-1, dtype=torch.float32)
-    return rows.detach().norm(dim=-1).clamp_min(float(norms.cpu().quantile(LONGEST)))
+    own: torch.Tensor = torch.linalg.vector_norm(rows.detach(), dim=-1)
+    return own.clamp_min(float(norms.cpu().quantile(LONGEST)))
 
 
 def keep_short(module: nn.Module, rows: nn.Parameter, table: torch.Tensor) -> Callable[[], None]:

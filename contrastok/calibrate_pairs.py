@@ -212,7 +212,10 @@ def anchor_passes(config: TrainConfig, sentences: float) -> int:
         sentences: of a known word, on average.
     """
     tries = min(config.calibrate, 1 + sum(_is_open(name, config) for name, _ in MOVES))
-    return round(tries * WORDS * (sentences + 1) * config.epochs) if can_calibrate(config) else 0
+    passes = WORDS * (sentences + 1) * config.epochs
+    if config.max_steps is not None:
+        passes = min(passes, config.max_steps * config.batch_size * config.gradient_accumulation)
+    return round(tries * passes) if can_calibrate(config) else 0
 
 
 def kept_pair_calibration(

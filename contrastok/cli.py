@@ -149,7 +149,7 @@ def _guarded(command: str, config: Common) -> Iterator[None]:
 
     out = getattr(config, "out", None)
     writes = out is not None and not config.dry_run and not (command in OVER_RANKS and follows())
-    held = only_run(out) if writes else nullcontext()
+    held = only_run(Path(str(out))) if writes else nullcontext()
     with held, trusting(config.trust_remote_code):
         yield
 

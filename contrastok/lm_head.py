@@ -98,8 +98,9 @@ class LanguageHead(nn.Module):
             states, targets, rows, absent: see there.
             biases: of the trainable classes, `[n]`, where old ones are among them that have some.
         """
-        table, bias = self.linear.weight, self.linear.bias
-        if biases is not None:  # a coordinate that is 1 in every state
+        table: torch.Tensor = self.linear.weight
+        bias: torch.Tensor | None = self.linear.bias
+        if biases is not None and bias is not None:  # a coordinate that is 1 in every state
             states = torch.cat([states, states.new_ones(len(states), 1)], 1)
             rows, table, bias = torch.cat([rows, biases[:, None]], 1), torch.cat([table, bias[:, None]], 1), None
         return frozen_linear_cross_entropy(

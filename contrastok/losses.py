@@ -69,7 +69,7 @@ def frozen_info_nce(
 
 def close_keys(own: torch.Tensor, keys: torch.Tensor, limit: float) -> torch.Tensor:
     """Where a key is closer than a cosine to what a query says itself, bool `[B, K]`; a run of keys after the other."""
-    return torch.cat([own @ part.T > limit for part in keys.split(LARGE_BANK)], dim=1)
+    return torch.cat([own @ part.T > limit for part in torch.split(keys, LARGE_BANK)], dim=1)
 
 
 def weighted_info_nce(

@@ -150,7 +150,7 @@ def test_a_real_calibration_repeats_itself_and_leaves_the_model(
 
 
 OTHERWISE = {
-    "seed": 1, "calibrate": 2, "objective": "pairs", "epochs": 2, "batch_size": 4, "gradient_accumulation": 2,
+    "seed": 1, "calibrate": 2, "objective": "pairs", "epochs": 2, "max_steps": 3, "batch_size": 4, "gradient_accumulation": 2,
     "bank_size": 5, "learn_temperature": True, "learning_rate": 0.1, "temperature": 0.2, "contrast_weight": 0.5,
     "distill_weight": 1.0, "word_weight": 0.0,
 }  # fmt: skip
