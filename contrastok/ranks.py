@@ -71,7 +71,7 @@ class Ranks:
         """
         if self.count == 1:
             return part
-        parts: torch.Tensor = _Gather.apply(part, self)
+        parts: torch.Tensor = _Gather.apply(part, self)  # type: ignore[no-untyped-call]
         return parts[:total]
 
     def add_up(self, tensors: Iterable[torch.Tensor]) -> None:
