@@ -148,8 +148,8 @@ def _guarded(command: str, config: Common) -> Iterator[None]:
     from contrastok.ranks import follows
 
     out = getattr(config, "out", None)
-    writes = out is not None and not config.dry_run and not (command in OVER_RANKS and follows())
-    held = only_run(Path(str(out))) if writes else nullcontext()
+    led = command in OVER_RANKS and follows()
+    held = nullcontext() if out is None or config.dry_run or led else only_run(out)
     with held, trusting(config.trust_remote_code):
         yield
 
