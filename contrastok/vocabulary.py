@@ -270,7 +270,8 @@ def unreachable(tokenizer: PreTrainedTokenizerFast, plan: VocabularyPlan) -> lis
         for place in (*POSITIONS, *([INSIDE] if term in plan.special else []))
     ]
     encoded = encode_plain(tokenizer, [text for _, text in asked])
-    lost = (t for (t, _), ids in zip(asked, encoded, strict=True) if set(plan.ids_of(t)).isdisjoint(ids))
+    own = {term: frozenset(plan.ids_of(term)) for term in plan.terms}
+    lost = (term for (term, _), ids in zip(asked, encoded, strict=True) if own[term].isdisjoint(ids))
     return list(dict.fromkeys(lost))
 
 

@@ -173,10 +173,14 @@ class Miner:
 
     def _search(self, waiting: Sequence[tuple[str, str]]) -> None:
         """Split only what holds a term into sentences: splitting everything would take most of the time."""
-        held = self.matcher.holding([block for block, _ in waiting])
-        for block, source in compress(waiting, held):
-            for sentence in split_sentences(block):
-                self._look_at(sentence, source)
+        sentences = [
+            (sentence, source) for block, source in self._holding(waiting) for sentence in split_sentences(block)
+        ]
+        for sentence, source in self._holding(sentences):
+            self._look_at(sentence, source)
+
+    def _holding(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        return compress(texts, self.matcher.holding([text for text, _ in texts]))
 
     def _look_at(self, sentence: str, source: str) -> None:
         by_term: dict[int, list[Match]] = {}
