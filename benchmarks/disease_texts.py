@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 from benchmarks.tokenizer_modes import sentences
 from contrastok.checkpoint import Checkpoint
 from contrastok.console import Console
-from contrastok.eval.baselines import INITIAL, ROW_SOURCES, TRAINED
+from contrastok.eval.baselines import INITIAL, TRAINED
 from contrastok.eval.harm import load_base, measure_harm
 from contrastok.eval.retrieval import retrieval
 from contrastok.eval.sts import read_sts
@@ -23,7 +21,7 @@ SEED = 0
 TEXTS = 2000
 """Sentences compared bit by bit."""
 SEARCHED = ("pieces mean", INITIAL, TRAINED)
-"""Rows that texts are searched with, beside the split word. The first fills the gaps of the others."""
+"""Rows that texts are searched with, beside the split word."""
 
 
 def measure_retrieval(model: Path, pairs: Path, shared: Path, queries: int) -> dict[str, Any]:
@@ -46,26 +44,10 @@ def measure_retrieval(model: Path, pairs: Path, shared: Path, queries: int) -> d
         pairs=pairs,
         limit=queries,
         seed=SEED,
+        views=SEARCHED,
         quiet=True,
     )
-    with only_rows(*SEARCHED):
-        return retrieval(config)
-
-
-@contextlib.contextmanager
-def only_rows(*names: str) -> Iterator[None]:
-    """Inside, evaluations make only these of the views that have rows.
-
-    Each view encodes every text that holds a new token again.
-    """
-    everything = dict(ROW_SOURCES)
-    for name in everything.keys() - set(names):
-        del ROW_SOURCES[name]
-    try:
-        yield
-    finally:
-        ROW_SOURCES.clear()
-        ROW_SOURCES.update(everything)
+    return retrieval(config)
 
 
 def measure_no_harm(checkpoint: Checkpoint, shared: Path, console: Console) -> dict[str, Any]:

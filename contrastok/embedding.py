@@ -83,6 +83,11 @@ class RowOverlay(nn.Module):
         """The frozen table, `[V, d]`; Hugging Face code reads its dtype and device."""
         return self._table()
 
+    @property
+    def trains_old(self) -> bool:
+        """Whether copies of all old rows stand behind the new ones in `rows`, and are trained with them."""
+        return len(self.ids) > self.new
+
     @contextlib.contextmanager
     def planned(self, plan: RowPlan) -> Iterator[None]:
         """Inside, ids of as many positions as the plan's are those that it was made for; the backward follows it."""

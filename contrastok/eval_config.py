@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from contrastok.errors import did_you_mean
 from contrastok.options import Common, flag, missing
 
 
@@ -22,7 +23,28 @@ class OfCheckpoint(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelatednessConfig(OfCheckpoint):
+class OfRows(OfCheckpoint):
+    """What the evaluations share that set a checkpoint's rows beside others."""
+
+    views: tuple[str, ...] = ()
+    """Rows to measure (trained, initial, "pieces mean" ...), by default all: each encodes every text with a new token
+    again."""
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with these options, one sentence each."""
+        if not self.views:
+            return super().problems()
+        from contrastok.eval.baselines import ROW_SOURCES, TRAINED
+
+        known = [name for name in ROW_SOURCES if name != "oracle"]  # there is none of a word that is new
+        found = [f"--views {name} is none: {did_you_mean(name, known)}" for name in self.views if name not in known]
+        if TRAINED not in self.views:
+            found.append(f"--views must name {TRAINED}")
+        return super().problems() + found
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelatednessConfig(OfRows):
     """Do new tokens lie near the words that a glossary calls related, where no training text showed them?
 
     Example: contrastok eval relatedness --model model/ --json relatedness.json
@@ -42,7 +64,7 @@ class RelatednessConfig(OfCheckpoint):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalConfig(OfCheckpoint):
+class RetrievalConfig(OfRows):
     """Do texts with new tokens find what they should? Without files: term -> definition.
 
     Example: contrastok eval retrieval --model model/ --queries queries.jsonl --passages passages.jsonl
@@ -79,7 +101,7 @@ class RetrievalConfig(OfCheckpoint):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoHarmConfig(OfCheckpoint):
+class NoHarmConfig(OfRows):
     """Is everything else the same? Text without a new token bit by bit, text with one by its likeness.
 
     Example: contrastok eval no-harm --model model/ --texts corpus/ --sts stsb-test.csv

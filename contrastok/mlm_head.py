@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from contrastok.errors import ModelError
@@ -54,12 +55,13 @@ class MlmHead:
             self._decoder.weight = table
         return self
 
-    def __call__(self, states: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def __call__(self, states: torch.Tensor, rows: torch.Tensor, moved: torch.Tensor | None = None) -> torch.Tensor:
         """Logits of some positions.
 
         Args:
             states: last hidden states of the body, `[M, d]`.
             rows: of the new tokens that are classes, `[R, d]`. Their biases are 0: the head has none for them.
+            moved: old rows that are trained, `[classes, d]`: where the head is tied they are its old classes.
 
         Returns:
             float32 `[M, classes + R]`; without the last R columns where the head is not tied.
@@ -69,6 +71,9 @@ class MlmHead:
         if not self.tied:
             return old  # type: ignore[no-any-return]
         assert before is not None  # the decoder has just been called
+        if moved is not None:
+            bias = self._decoder.bias
+            old = F.linear(before[0].float(), moved.float(), None if bias is None else bias.float())
         return torch.cat([old, before[0].float() @ rows.float().T], dim=-1)
 
 

@@ -6,7 +6,7 @@ the split word what the user has today without any of this, and the definition's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,12 +58,14 @@ class Ground:
         frozen: the untouched model on its original tokens.
         seed: for what is drawn.
         gold: the true rows of the tokens, `[n, d]`, where a word was relearned that the model knows.
+        views: keys of ROW_SOURCES that are wanted; all where there are none. Each costs an encoding of everything.
     """
 
     checkpoint: Checkpoint
     frozen: FrozenEncoder
     seed: int = 0
     gold: Array | None = None
+    views: Collection[str] = ()
 
     @cached_property
     def tokens(self) -> list[Mapping[str, Any]]:
@@ -139,7 +141,12 @@ OUTPUT_SOURCES: dict[str, Callable[[Ground], Array]] = {SPLIT: split_word, "enco
 
 
 def baseline_views(
-    checkpoint: Checkpoint, frozen: FrozenEncoder, *, seed: int, gold: Array | None = None
+    checkpoint: Checkpoint,
+    frozen: FrozenEncoder,
+    *,
+    seed: int,
+    gold: Array | None = None,
+    wanted: Collection[str] = (),
 ) -> dict[str, View]:
     """Every view of a checkpoint's tokens, the split word first.
 
@@ -148,8 +155,9 @@ def baseline_views(
         frozen: the untouched model on its original tokens.
         seed: of the random rows.
         gold: the true rows of the tokens, `[n, d]`, for the view "oracle".
+        wanted: of the views that have a row those that are made; all where there are none.
     """
-    ground = Ground(checkpoint, frozen, seed, gold)
+    ground = Ground(checkpoint, frozen, seed, gold, wanted)
     outputs = {name: source(ground) for name, source in OUTPUT_SOURCES.items()}
     views = {name: View(name, None, encoded, _present(encoded)) for name, encoded in outputs.items()}
     for name, rows in row_baselines(ground).items():
@@ -158,21 +166,24 @@ def baseline_views(
 
 
 def row_baselines(ground: Ground) -> dict[str, Array]:
-    """The rows of every view that has some, `[n, d]`, NaN where a view has nothing for a token."""
-    found = {name: source(ground) for name, source in ROW_SOURCES.items()}
+    """The rows of every wanted view that has some, `[n, d]`, NaN where a view has nothing for a token."""
+    wanted = ground.views or ROW_SOURCES
+    found = {name: source(ground) for name, source in ROW_SOURCES.items() if name in wanted}
     return {name: rows for name, rows in found.items() if rows is not None}
 
 
 def complete_rows(ground: Ground) -> tuple[dict[str, Array], dict[str, int]]:
-    """The rows of every view, without gaps: a text holds several new tokens, and each needs some row.
+    """The rows of every wanted view, without gaps: a text holds several new tokens, and each needs some row.
 
     Returns:
         The rows `[n, d]` of each view, and how many tokens of a view got the mean of their pieces for want of its own.
     """
     found = row_baselines(ground)
-    gaps = {name: ~_present(rows) for name, rows in found.items()}
-    rows = {name: np.where(gaps[name][:, None], found["pieces mean"], own) for name, own in found.items()}
-    return rows, {name: int(gap.sum()) for name, gap in gaps.items() if gap.any()}
+    gaps = {name: gap for name, rows in found.items() if (gap := ~_present(rows)).any()}
+    if gaps:
+        pieces = pieces_mean(ground)
+        found |= {name: np.where(gap[:, None], pieces, found[name]) for name, gap in gaps.items()}
+    return found, {name: int(gap.sum()) for name, gap in gaps.items()}
 
 
 def encode_rows(checkpoint: Checkpoint, rows: Array) -> Array:

@@ -19,6 +19,7 @@ from contrastok.data_gen.corpus import read_corpus
 from contrastok.data_gen.pipeline import gen_pairs
 from contrastok.data_gen.text_sample import TextSample
 from contrastok.errors import ContrastokError
+from contrastok.eval.baselines import INITIAL, TRAINED
 from contrastok.eval.compare_methods import Method, chosen_methods
 from contrastok.eval.compare_run import Refused, train_apart
 from contrastok.eval.compare_table import compare_chart, compare_table, to_markdown
@@ -35,6 +36,8 @@ MARKER = "compare.json"
 """Every folder of a comparison holds it."""
 SAMPLE = 100_000
 """Characters of the corpus that no-harm reads."""
+ROWS = (INITIAL, TRAINED)
+"""Views with a row: the other baselines are the same for every method."""
 
 Line = dict[str, Any]
 
@@ -189,13 +192,15 @@ def _measured(method: Method, config: CompareConfig, lesson: Lesson, work: Path)
     options: dict[str, Any] = {"model": lesson.train.out, "seed": config.seed, "quiet": True}
     files = ("queries", "passages", "pairs_file", "query_field", "passage_field", "limit")
     search = {name: getattr(config, name) for name in files}
+    related = RelatednessConfig(**options, views=ROWS, pairs=lesson.train.pairs)
+    searched = RetrievalConfig(**options, views=(TRAINED,), **search)
+    harm = NoHarmConfig(**options, views=(TRAINED,), texts=(str(lesson.texts),), sts=config.sts)
     evaluations: dict[str, Callable[[], Line]] = {
         "relatedness": lambda: {
-            label: field["kinds"]["all"]["views"]
-            for label, field in relatedness(RelatednessConfig(**options, pairs=lesson.train.pairs))["fields"].items()
+            label: field["kinds"]["all"]["views"] for label, field in relatedness(related)["fields"].items()
         },
-        "retrieval": lambda: retrieval(RetrievalConfig(**options, **search))["groups"]["all"]["views"],
-        "no_harm": lambda: no_harm(NoHarmConfig(**options, texts=(str(lesson.texts),), sts=config.sts)),
+        "retrieval": lambda: retrieval(searched)["groups"]["all"]["views"],
+        "no_harm": lambda: no_harm(harm),
     }
     if lesson.hidden is not None:
         evaluations["recovery"] = lambda: _recovery(method, config, lesson, work)
@@ -219,5 +224,6 @@ def _recovery(method: Method, config: CompareConfig, lesson: Lesson, work: Path)
     cost = train_apart(inner, work / "cache")
     if isinstance(cost, Refused):
         raise ContrastokError(cost.why)
-    result = measure(load_checkpoint(Path(str(inner.out))), lesson.hidden, config.seed, Console(quiet=True))
+    checkpoint, console = load_checkpoint(Path(str(inner.out))), Console(quiet=True)
+    result = measure(checkpoint, lesson.hidden, config.seed, console, (*ROWS, "oracle"))
     return {name: value for name, value in result.items() if name not in ("words", "skipped", "training")}

@@ -11,9 +11,12 @@ import vl_convert
 from rich.markup import escape
 from rich.table import Table
 
-from contrastok.eval.baselines import INITIAL, TRAINED
+from contrastok.eval.baselines import INITIAL, SPLIT, TRAINED
 
 Line = Mapping[str, Any]
+
+TODAY = "split words"
+"""The line of the untouched model."""
 
 
 @dataclass(frozen=True)
@@ -24,38 +27,48 @@ class Column:
         name: above the column.
         path: where the figure lies in a line; the last part is its name, beside which its interval lies.
         form: how it is written.
-        better: "high" or "low".
+        today: where the same figure of the untouched model lies, which splits the words.
     """
 
     name: str
     path: tuple[str, ...]
     form: str = ".3f"
-    better: str = "high"
+    today: tuple[str, ...] = ()
 
     def figure(self, line: Line) -> tuple[float, tuple[float, float] | None] | None:
         """The figure and its 95 % interval; None where the method has none."""
+        path = self.today if line["method"] == TODAY else self.path
         found: Any = line
-        for key in self.path[:-1]:
+        for key in path[:-1]:
             found = (found or {}).get(key)
-        value = (found or {}).get(self.path[-1])
-        return None if value is None else (float(value), found.get(f"{self.path[-1]}_interval"))
-
-
-def _recovery(space: tuple[str, ...], view: str, name: str) -> tuple[str, ...]:
-    return ("recovery", *space, view, name)
+        value = (found or {}).get(path[-1]) if path else None
+        return None if value is None else (float(value), found.get(f"{path[-1]}_interval"))
 
 
 COLUMNS = (
-    Column("recovery: start, row MRR", _recovery((), "initial", "mrr")),
-    Column("trained, row MRR", _recovery((), "trained", "mrr")),
-    Column("trained, output MRR", _recovery(("encoded",), "trained", "mrr")),
+    Column("recovery: start, row MRR", ("recovery", INITIAL, "mrr")),
+    Column("trained, row MRR", ("recovery", TRAINED, "mrr")),
+    Column(
+        "trained, output MRR",
+        ("recovery", "encoded", TRAINED, "mrr"),
+        today=("recovery", "encoded", "baselines", SPLIT, "mrr"),
+    ),
     Column("related: start, hit@10", ("relatedness", "vocabulary, encoded", INITIAL, "hit@10")),
-    Column("trained, hit@10", ("relatedness", "vocabulary, encoded", TRAINED, "hit@10")),
-    Column("names, MRR", ("relatedness", "glossary, encoded", TRAINED, "mrr")),
-    Column("retrieval, MRR@10", ("retrieval", TRAINED, "mrr@10")),
+    Column(
+        "trained, hit@10",
+        ("relatedness", "vocabulary, encoded", TRAINED, "hit@10"),
+        today=("relatedness", "vocabulary, encoded", SPLIT, "hit@10"),
+    ),
+    Column(
+        "names, MRR",
+        ("relatedness", "glossary, encoded", TRAINED, "mrr"),
+        today=("relatedness", "glossary, encoded", SPLIT, "mrr"),
+    ),
+    Column("retrieval, MRR@10", ("retrieval", TRAINED, "mrr@10"), today=("retrieval", SPLIT, "mrr@10")),
     Column("fidelity", ("no_harm", "fidelity", "views", TRAINED, "mean")),
-    Column("CPU s", ("cost", "cpu_seconds"), ",.0f", "low"),
-    Column("peak MB", ("cost", "peak_mb"), ",.0f", "low"),
+    Column("STS-B", ("no_harm", "sts", "result"), ".4f", today=("no_harm", "sts", "base")),
+    Column("CPU s", ("cost", "cpu_seconds"), ",.0f"),
+    Column("peak MB", ("cost", "peak_mb"), ",.0f"),
 )
 """All that is told of a method; what was not measured has no column."""
 
@@ -78,19 +91,27 @@ def _bits(line: Line) -> str:
     return {True: "same bits", False: "changed", None: "not asked"}[line["no_harm"]["identical"]]
 
 
+def _rows(lines: Sequence[Line], columns: Sequence[Column]) -> Iterator[list[str]]:
+    """The cells of the untouched model and of every method; one that does not apply says why in the last."""
+    if reference := next((line for line in lines if "refused" not in line), None):
+        yield [TODAY, *_cells({**reference, "method": TODAY}, columns), ""]
+    for line in lines:
+        if "refused" in line:
+            yield [line["method"], *[""] * len(columns), f"does not apply: {line['refused']}"]
+        else:
+            yield [line["method"], *_cells(line, columns), _bits(line)]
+
+
 def compare_table(lines: Sequence[Line]) -> Table:
-    """One line a method; those that do not apply say why."""
+    """The untouched model, then one line a method; those that do not apply say why."""
     columns = measured(lines)
     table = Table(title="Methods side by side", title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("method", no_wrap=True)
     for column in columns:
         table.add_column(column.name, justify="right")
     table.add_column("other text")
-    for line in lines:
-        if "refused" in line:
-            table.add_row(escape(line["method"]), *[""] * len(columns), escape(f"does not apply: {line['refused']}"))
-        else:
-            table.add_row(escape(line["method"]), *_cells(line, columns), _bits(line))
+    for row in _rows(lines, columns):
+        table.add_row(*map(escape, row))
     return table
 
 
@@ -98,12 +119,7 @@ def to_markdown(lines: Sequence[Line]) -> str:
     """The same for a document; intervals lie in compare.json."""
     columns = measured(lines)
     head = ["method", *(column.name for column in columns), "other text"]
-    rows = [
-        [line["method"], *([""] * len(columns)), f"does not apply: {line['refused']}"]
-        if "refused" in line
-        else [line["method"], *_cells(line, columns), _bits(line)]
-        for line in lines
-    ]
+    rows = ([cell.replace("|", "\\|") for cell in row] for row in _rows(lines, columns))
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)) + "\n"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,7 @@ def measure_harm(
     rated: RatedPairs | None,
     seed: int,
     console: Console,
+    wanted: Collection[str] = (),
 ) -> dict[str, Any]:
     """Encode everything with both models and compare.
 
@@ -121,8 +122,10 @@ def measure_harm(
         rated: pairs for Spearman's correlation.
         seed: of the random rows and the bootstrap.
         console: where progress is shown.
+        wanted: views that are measured; all where there are none.
     """
-    rows, filled = complete_rows(Ground(checkpoint, FrozenEncoder(base, base.tokenizer, cache=False), seed))
+    frozen = FrozenEncoder(base, base.tokenizer, cache=False)
+    rows, filled = complete_rows(Ground(checkpoint, frozen, seed, views=wanted))
     tally = Tally()
     for part in console.track(_parts(texts), "Encoding with both models"):
         both = encode_both(checkpoint, base, part)

@@ -43,7 +43,7 @@ def no_harm(config: NoHarmConfig) -> dict[str, Any]:
         summary = {"dry_run": True, "files": files, "bytes": size, "rated_pairs": pairs}
         console.print(f"would encode {files:,} files of {size:,} bytes with both models, and {pairs:,} rated pairs")
     else:
-        summary = rounded(measure_harm(checkpoint, base, documents, rated, config.seed, console))
+        summary = rounded(measure_harm(checkpoint, base, documents, rated, config.seed, console, config.views))
         if not summary["texts"]:
             raise InputError("there is no text", where=", ".join(config.texts), hint="look at --texts and --text-field")
         if given_up := checkpoint.manifest.get("frozen", {}).get("given_up"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,9 @@ class Prepared:
     gold: Mapping[str, Array]
 
 
-def measure(checkpoint: Checkpoint, prepared: Prepared, seed: int, console: Console) -> dict[str, Any]:
+def measure(
+    checkpoint: Checkpoint, prepared: Prepared, seed: int, console: Console, wanted: Collection[str] = ()
+) -> dict[str, Any]:
     """Rank the gold rows and outputs of a checkpoint's words.
 
     Args:
@@ -61,13 +63,15 @@ def measure(checkpoint: Checkpoint, prepared: Prepared, seed: int, console: Cons
         prepared: the words and their gold rows.
         seed: of the random rows and the bootstrap.
         console: shows progress.
+        wanted: views with a row that are measured; all where there are none.
     """
     by_word = {word.word: word for word in prepared.hidden.words}
     tokens = sorted(checkpoint.manifest["tokens"], key=lambda token: token["row"])
     words = [by_word[token["token"]] for token in tokens]
     gold = np.stack([prepared.gold[word.word] for word in words])
     base = load_model(str(prepared.base))
-    views = baseline_views(checkpoint, FrozenEncoder(base, base.tokenizer, cache=False), seed=seed, gold=gold)
+    frozen = FrozenEncoder(base, base.tokenizer, cache=False)
+    views = baseline_views(checkpoint, frozen, seed=seed, gold=gold, wanted=wanted)
     untouched = load_model(prepared.model)
     known = _with_words(candidates(untouched.tokenizer), words)
     table = input_embedding(untouched).weight.detach().float().cpu().numpy()[: len(untouched.tokenizer)]

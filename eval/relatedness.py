@@ -49,7 +49,7 @@ def relatedness(config: RelatednessConfig) -> dict[str, Any]:
             hint="gen-pairs --hold-out keeps a share of them out; --glossary asks another glossary",
         )
     else:
-        summary = rounded(measure_relatedness(checkpoint, questions, names, fold, config.seed, console))
+        summary = rounded(measure_relatedness(checkpoint, questions, names, fold, config.seed, console, config.views))
         _print(summary, console)
     emit_json(summary, config.json)
     return summary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,13 @@ Ranks = list[dict[int, int]]
 
 
 def measure_relatedness(
-    checkpoint: Checkpoint, questions: Sequence[Question], names: Names, fold: Fold, seed: int, console: Console
+    checkpoint: Checkpoint,
+    questions: Sequence[Question],
+    names: Names,
+    fold: Fold,
+    seed: int,
+    console: Console,
+    wanted: Collection[str] = (),
 ) -> dict[str, Any]:
     """Ranks and figures of every view in every field.
 
@@ -66,9 +72,10 @@ def measure_relatedness(
         fold: of the base tokenizer.
         seed: of the random rows and the bootstrap.
         console: where progress is shown.
+        wanted: views with a row that are measured; all where there are none.
     """
     frozen = untouched_encoder(checkpoint, console)
-    views = baseline_views(checkpoint, frozen, seed=seed)
+    views = baseline_views(checkpoint, frozen, seed=seed, wanted=wanted)
     fields = make_fields(checkpoint, frozen, questions, names, fold)
     ranks = {
         label: {view.name: rank(field, vectors, questions, fold) for view in views.values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,9 @@ def retrieval(config: RetrievalConfig) -> dict[str, Any]:
     else:
         if config.pairs is not None:
             groups[LEAK_FREE] = leak_free(asked, groups[ALL], checkpoint, config.pairs)
-        summary = rounded({**counts, **measure_retrieval(checkpoint, asked, groups, config.seed, console)})
+        summary = rounded(
+            {**counts, **measure_retrieval(checkpoint, asked, groups, config.seed, console, config.views)}
+        )
         _print(summary, console)
     emit_json(summary, config.json)
     return summary
@@ -134,7 +136,12 @@ def leak_free(search: Search, queries: Sequence[int], checkpoint: Checkpoint, pa
 
 
 def measure_retrieval(
-    checkpoint: Checkpoint, search: Search, groups: Mapping[str, Sequence[int]], seed: int, console: Console
+    checkpoint: Checkpoint,
+    search: Search,
+    groups: Mapping[str, Sequence[int]],
+    seed: int,
+    console: Console,
+    wanted: Collection[str] = (),
 ) -> dict[str, Any]:
     """Figures of every view for every group of queries.
 
@@ -144,11 +151,12 @@ def measure_retrieval(
         groups: for each group the positions of its queries.
         seed: of the random rows and the bootstrap.
         console: where progress is shown.
+        wanted: views that are measured; all where there are none.
     """
     frozen = untouched_encoder(checkpoint, console)
     old = frozen.encode(search.queries, "Encoding queries"), frozen.encode(search.passages, "Encoding passages")
     ranks = {SPLIT: first_ranks(*old, search.relevant)}
-    rows, filled = complete_rows(Ground(checkpoint, frozen, seed))
+    rows, filled = complete_rows(Ground(checkpoint, frozen, seed, views=wanted))
     ids = [_encoded(checkpoint, texts) for texts in (search.queries, search.passages)]
     for name, values in console.track(rows.items(), "Encoding with each view's rows", len(rows)):
         with checkpoint.with_rows(values):

@@ -145,7 +145,7 @@ class TokenKl(OverHead):
         """Sum of the divergences at some positions, from their states `[N, d]`."""
         head, overlay = self._head[0], self.student.overlay
         table = None
-        if overlay.head is None and len(overlay.ids) > overlay.new:  # old rows are trained, and they are the classes
+        if overlay.head is None and overlay.trains_old:  # they are the classes
             moved = overlay.rows.index_select(0, overlay.row_of[overlay.new :])
             table = head.linear.weight.float().index_copy(0, overlay.ids[overlay.new :], moved)
         logits = head.logits(teacher), head.logits(student, table)

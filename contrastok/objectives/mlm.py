@@ -29,8 +29,8 @@ class MaskedLm(Loss):
     """Masked tokens of a sentence in new tokens are predicted by the model's own frozen masked-LM head.
 
     Classes are the old tokens and, where the head is tied to the input rows, the new tokens of the batch: the logit of
-    one is the head's last hidden state times its row. Where the head is not tied there is no class for a new token,
-    and positions at which one was masked do not count.
+    one is the head's last hidden state times its row, which moves where old rows are trained too. Where the head is not
+    tied there is no class for a new token, and positions at which one was masked do not count.
 
     Raises:
         ModelError: the model comes without such a head.
@@ -56,8 +56,9 @@ class MaskedLm(Loss):
         assert masked is not None  # the registry asks the feed for it
         states = student.last_state(masked.inputs).flatten(0, 1).index_select(0, masked.places)
         with student.watch("loss"):
-            rows = student.overlay.rows.index_select(0, batch.rows)
-            logits = head(states, rows)
+            every = student.overlay.rows
+            rows = every.index_select(0, batch.rows)
+            logits = head(states, rows, every[-head.classes :] if student.overlay.trains_old else None)
             ids = torch.arange(logits.shape[1], device=logits.device)
             stale = (ids < head.classes) & torch.isin(ids, masked.new_ids)  # an old class of a new id is not its row
             logits = logits.masked_fill(stale, -torch.inf)

@@ -73,6 +73,8 @@ def reference(loop: Loop, batch: Batch) -> tuple[float, float]:
     width = batch.masked.inputs.features["input_ids"].shape[1]
     losses, hits = [], []
     rows = loop.overlay.rows.detach().double()
+    if loop.overlay.trains_old:
+        table.copy_(rows[-len(table) :])
     for place, label in zip(batch.masked.places.tolist(), batch.masked.labels.tolist(), strict=True):
         sentence, at = divmod(place, width)
         mask = batch.masked.inputs.features["attention_mask"][sentence].bool()
@@ -98,6 +100,18 @@ def reference(loop: Loop, batch: Batch) -> tuple[float, float]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_is_the_stock_models_over_masked_places(make_mlm: Make, family: str, tied: bool) -> None:
     loop = make_loop(make_mlm(family, tied, batch_size=12, epochs=8))
+    batch = next(batch for step in range(8) for batch in loop.feed[step] if len(set(kinds(batch))) == 2)
+    loss, accuracy = reference(loop, batch)
+    found = loop.loss(batch)
+    assert float(found.total.detach()) == pytest.approx(loss, rel=1e-4)
+    assert float(found.accuracy) == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_old_classes_move_with_the_table_where_it_is_trained(make_mlm: Make, tied: bool) -> None:
+    loop = make_loop(make_mlm(tied=tied, batch_size=12, epochs=8, learning_rate=None, trainable="full"))
+    with torch.no_grad():
+        loop.overlay.rows.add_(0.3 * torch.randn_like(loop.overlay.rows))
     batch = next(batch for step in range(8) for batch in loop.feed[step] if len(set(kinds(batch))) == 2)
     loss, accuracy = reference(loop, batch)
     found = loop.loss(batch)

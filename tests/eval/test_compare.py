@@ -29,7 +29,7 @@ LINES: list[dict[str, Any]] = [
         "no_harm": {"identical": True},
     },
     {"method": "init=mean", "cost": {"cpu_seconds": 3.0, "peak_mb": 700.0}, "no_harm": {"identical": False}},
-    {"method": "init=omp", "refused": "needs another model"},
+    {"method": "init=omp", "refused": "needs another model: a|b"},
 ]
 
 
@@ -55,10 +55,21 @@ def test_columns_hold_what_was_measured() -> None:
     names = [column.name for column in measured(LINES)]
     assert names == ["trained, row MRR", "CPU s", "peak MB"] and len(names) < len(COLUMNS)
     table = to_markdown(LINES).splitlines()
-    assert table[2] == "| default | 0.500 | 12 | 901 | same bits |"
-    assert table[3] == "| init=mean |  | 3 | 700 | changed |"
-    assert table[4] == "| init=omp |  |  |  | does not apply: needs another model |"
+    assert table[2] == "| split words |  |  |  |  |"
+    assert table[3] == "| default | 0.500 | 12 | 901 | same bits |"
+    assert table[4] == "| init=mean |  | 3 | 700 | changed |"
+    assert table[5] == r"| init=omp |  |  |  | does not apply: needs another model: a\|b |"
     assert compare_chart(LINES).startswith(b"\x89PNG")
+
+
+def test_the_untouched_model_has_a_line() -> None:
+    found = {"retrieval": {"trained": {"mrr@10": 0.8}, "split word": {"mrr@10": 0.7}}, "no_harm": {"identical": True}}
+    table = to_markdown([{"method": "init=omp", "refused": "no"}, {"method": "default", **found}]).splitlines()
+    assert table[2:] == [
+        "| split words | 0.700 |  |",
+        "| init=omp |  | does not apply: no |",
+        "| default | 0.800 | same bits |",
+    ]
 
 
 def test_a_run_of_its_own_tells_its_cost_and_keeps_the_shared_cache(

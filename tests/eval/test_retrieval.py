@@ -193,6 +193,26 @@ def test_everything_wrong_with_the_files_in_one_message(tmp_path: Path) -> None:
         assert part in str(error.value)
 
 
+def test_wanted_views_have_the_figures_that_they_have_among_all(make_checkpoint: Callable[..., Path]) -> None:
+    everything, asked = (
+        retrieval(RetrievalConfig(model=make_checkpoint(), views=views, quiet=True))["groups"]["all"]
+        for views in ((), ("trained",))
+    )
+    assert set(asked["views"]) == {"split word", "trained"} < set(everything["views"])
+    assert all(
+        everything[kind][name] == found
+        for kind, own in asked.items()
+        if kind != "queries"
+        for name, found in own.items()
+    )
+
+
+def test_views_that_are_none(tiny_checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match="--views oracle is none") as error:
+        retrieval(RetrievalConfig(model=tiny_checkpoint, views=("oracle", "inital")))
+    assert "did you mean 'initial'" in str(error.value) and "--views must name trained" in str(error.value)
+
+
 def test_options_that_contradict_each_other(tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         retrieval(RetrievalConfig(model=tiny_checkpoint, queries=tmp_path, pairs_file=tmp_path, limit=-1))
