@@ -69,7 +69,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     work.mkdir(parents=True, exist_ok=True)
     with own_cache(work):
         lesson = _lesson(config, work, console)
-        lines = [_line(method, config, lesson, work, console) for method in methods]
+        lines = _against_first([_line(method, config, lesson, work, console) for method in methods])
     summary = {**facts, "lines": lines}
     with atomic_file(config.out / "compare.md") as partial:
         partial.write_text(to_markdown(lines), encoding="utf-8")
@@ -81,6 +81,14 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     console.print(compare_table(lines), f"[bold]{escape(str(config.out))}[/]")
     emit_json(summary, config.json)
     return summary
+
+
+def _against_first(lines: list[Line]) -> list[Line]:
+    """The lines, with each method's seconds divided by those of the first one that ran: machines differ, and days."""
+    costs = [line["cost"] for line in lines if "cost" in line]
+    for cost in costs:
+        cost["times_first"] = cost["cpu_seconds"] / costs[0]["cpu_seconds"]
+    return lines
 
 
 @dataclasses.dataclass(frozen=True)

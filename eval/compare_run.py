@@ -12,13 +12,19 @@ from pathlib import Path
 from contrastok.config import TrainConfig
 from contrastok.errors import ContrastokError
 
+_processes = multiprocessing.get_context(
+    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else None
+)
+_processes.set_forkserver_preload(["contrastok.trainer", "sentence_transformers"])
+"""Each run is a fork of a process that has only imported the libraries, which takes longer than many a method."""
+
 
 @dataclass(frozen=True)
 class Cost:
     """What a run took.
 
     Attributes:
-        cpu_seconds: of all threads, user and system, loading the model included.
+        cpu_seconds: of all threads, user and system: loading the model is among them, importing the libraries is not.
         peak_bytes: resident at most, the model and libraries included.
     """
 
@@ -49,7 +55,7 @@ def train_apart(config: TrainConfig, cache: Path) -> Cost | Refused:
     shutil.rmtree(own, ignore_errors=True)
     shutil.copytree(cache, own, copy_function=os.link)
     try:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
+        with _processes.Pool(1) as pool:
             return pool.apply(_train, (config, str(own)))
     finally:
         shutil.rmtree(own, ignore_errors=True)

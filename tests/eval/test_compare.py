@@ -24,11 +24,11 @@ from tests.contrastok.conftest import GLOSSARY
 LINES: list[dict[str, Any]] = [
     {
         "method": "default",
-        "cost": {"cpu_seconds": 12.4, "peak_mb": 900.6},
+        "cost": {"times_first": 1.0, "peak_mb": 900.6},
         "recovery": {"trained": {"mrr": 0.5, "mrr_interval": [0.4, 0.6]}},
         "no_harm": {"identical": True},
     },
-    {"method": "init=mean", "cost": {"cpu_seconds": 3.0, "peak_mb": 700.0}, "no_harm": {"identical": False}},
+    {"method": "init=mean", "cost": {"times_first": 0.25, "peak_mb": 700.0}, "no_harm": {"identical": False}},
     {"method": "init=omp", "refused": "needs another model: a|b"},
 ]
 
@@ -53,11 +53,11 @@ def test_an_unknown_method_says_the_closest() -> None:
 
 def test_columns_hold_what_was_measured() -> None:
     names = [column.name for column in measured(LINES)]
-    assert names == ["trained, row MRR", "CPU s", "peak MB"] and len(names) < len(COLUMNS)
+    assert names == ["trained, row MRR", "CPU time, to the first", "peak MB"] and len(names) < len(COLUMNS)
     table = to_markdown(LINES).splitlines()
     assert table[2] == "| split words |  |  |  |  |"
-    assert table[3] == "| default | 0.500 | 12 | 901 | same bits |"
-    assert table[4] == "| init=mean |  | 3 | 700 | changed |"
+    assert table[3] == "| default | 0.500 | 1.00 | 901 | same bits |"
+    assert table[4] == "| init=mean |  | 0.25 | 700 | changed |"
     assert table[5] == r"| init=omp |  |  |  | does not apply: needs another model: a\|b |"
     assert compare_chart(LINES).startswith(b"\x89PNG")
 
@@ -151,6 +151,7 @@ def test_a_stopped_comparison_goes_on(config: CompareConfig, monkeypatch: pytest
     for line in summary["lines"]:
         assert line["no_harm"]["identical"] is True
         assert 0 < line["recovery"]["trained"]["mrr"] <= 1
+        assert line["cost"]["times_first"] == 1
         assert set(line["missing"]) <= {"relatedness", "retrieval"}
     assert json.loads((config.out / "compare.json").read_text())["lines"] == summary["lines"]
     assert sorted(file.name for file in config.out.iterdir()) == ["compare.json", "compare.md", "compare.png"]
