@@ -1,10 +1,12 @@
 """Every method of the field on the same words: 300 disease names, and 200 words that MiniLM knows.
 
-    python -m benchmarks.methods --out FOLDER [--methods all] [--steps 100] [--terms 300] [--hidden 200]
+    python -m benchmarks.methods --out FOLDER [--methods all] [--steps 100] [--terms 300] [--hidden 200] [--donor FOLDER]
 
 `contrastok compare` on the disease names of the Disease Ontology and the answers of MedQuAD: each method learns from the same
-pairs for the same steps, at its built-in settings (`--calibrate 0`): to choose them for each would take most of the time. Columns: recovery of words that the model knew, related words that no training text shows,
-questions that find their answers, fidelity of texts with a new token, seconds of CPU and peak memory of training.
+pairs for the same steps, at its built-in settings (`--calibrate 0`): to choose them for each would take most of the time.
+Columns: recovery of words that the model knew, related words that no training text shows, questions that find their answers,
+fidelity of texts with a new token, CPU time and peak memory of training. `init=sava` and `init=omp` take the rows of another
+model, which `--donor` names (`benchmarks.donor` makes one).
 
 FOLDER/compare.json holds all figures with their intervals. A run that was stopped goes on where it was.
 """
@@ -12,6 +14,7 @@ FOLDER/compare.json holds all figures with their intervals. A run that was stopp
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
@@ -34,13 +37,15 @@ def main() -> None:
     parser.add_argument("--terms", type=int, default=300)
     parser.add_argument("--hidden", type=int, default=200)
     parser.add_argument("--queries", type=int, default=300)
+    parser.add_argument("--donor", type=Path, help="local model for init=sava and init=omp")
     parser.add_argument("--json", type=Path, help="also copy the figures to this file")
     arguments = parser.parse_args()
     inputs = arguments.out.with_name(f"{arguments.out.name}-inputs")
     inputs.mkdir(parents=True, exist_ok=True)
     write_terms(read_records(SHARED, arguments.terms), inputs / "terms.jsonl")
     (inputs / "run.toml").write_text(
-        f"[gen-pairs]\nmax-sentences = {MOST}\nhold-out = 0.5\n[train]\ncalibrate = 0\nmax-steps = {arguments.steps}\n",
+        f"[gen-pairs]\nmax-sentences = {MOST}\nhold-out = 0.5\n[train]\ncalibrate = 0\nmax-steps = {arguments.steps}\n"
+        + (f"init-model = {json.dumps(str(arguments.donor))}\n" if arguments.donor else ""),
         encoding="utf-8",
     )
     wordnet, answers = find_wordnet("auto"), SHARED / "medquad" / "medquad.jsonl.gz"
