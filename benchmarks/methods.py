@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 from benchmarks import SHARED
 from benchmarks.disease_data import read_records, write_terms
+from benchmarks.harness import write_json
 from contrastok.data_gen.known import find_wordnet
 from contrastok.eval.compare import compare
 from contrastok.eval_config import CompareConfig
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=200)
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--donor", type=Path, help="local model for init=sava and init=omp")
-    parser.add_argument("--json", type=Path, help="also copy the figures to this file")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     inputs = arguments.out.with_name(f"{arguments.out.name}-inputs")
     inputs.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def main() -> None:
         encoding="utf-8",
     )
     wordnet, answers = find_wordnet("auto"), SHARED / "medquad" / "medquad.jsonl.gz"
-    compare(
+    told = compare(
         CompareConfig(
             config=inputs / "run.toml",
             terms=(inputs / "terms.jsonl",),
@@ -67,8 +67,8 @@ def main() -> None:
         )
     )
     print((arguments.out / "compare.md").read_text(encoding="utf-8"))
-    if arguments.json:
-        shutil.copyfile(arguments.out / "compare.json", arguments.json)
+    asked = {name: getattr(arguments, name) for name in ("steps", "terms", "hidden", "queries")}
+    write_json({**asked, "donor": arguments.donor is not None, "lines": told["lines"]}, arguments.json)
 
 
 if __name__ == "__main__":
