@@ -39,6 +39,7 @@ def inputs(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
     texts = [*(frame.format(term) for term in TERMS for frame in FRAMES), *dict.fromkeys(kitchen_lines()[:300])]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("contrastok.word_vectors.ENOUGH", 1)  # as few epochs as there are
+        patch.setattr("contrastok.word_vectors.BUCKETS", 2**10)
         patch.setattr(peer_rows, "DRAWS", 1500)
         patch.setattr("benchmarks.peer_inputs.DONOR", 300)
         donor = tmp_path_factory.mktemp("peers") / "donor"
