@@ -141,10 +141,11 @@ def masked_steps(lesson: Lesson, negatives: int) -> Steps:
 
 def with_trainable_tokens(model: SentenceTransformer, ids: list[int]) -> torch.nn.Parameter:
     """Put PEFT's TrainableTokens on the new ids; gives the parameter that is trained."""
-    from peft import TrainableTokensConfig
+    from peft import TrainableTokensConfig, inject_adapter_in_model
 
     names = [name for name, module in transformer(model).named_modules() if module is input_embedding(model)]
-    model.add_adapter(TrainableTokensConfig(token_indices=ids, target_modules=[names[0].split(".")[-1]]))
+    settings = TrainableTokensConfig(token_indices=ids, target_modules=[names[0].split(".")[-1]])
+    inject_adapter_in_model(settings, transformer(model))  # add_adapter does so too, behind a check of versions
     (parameter,) = (p for p in model.parameters() if p.requires_grad)
     return parameter
 

@@ -32,6 +32,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -56,8 +57,27 @@ from contrastok.loop import Loop
 from contrastok.models import load_model
 
 
-def gradient_error(lesson: Lesson, negatives: int) -> float:
-    """Relative difference of contrastok's gradient of the rows to PEFT's, on one batch of pairs of different terms."""
+@dataclass(frozen=True)
+class Step:
+    """One batch through contrastok and through PEFT's TrainableTokens.
+
+    Attributes:
+        ours, theirs: gradients of the rows, `[n, d]`; PEFT's, which has a row for each form of a term, summed by term.
+        loss_error: difference of the losses over PEFT's.
+    """
+
+    ours: torch.Tensor
+    theirs: torch.Tensor
+    loss_error: float
+
+    @property
+    def gradient_error(self) -> float:
+        """Norm of the difference of the gradients over the norm of PEFT's."""
+        return float((self.ours - self.theirs).norm() / self.theirs.norm())
+
+
+def beside_peft(lesson: Lesson, negatives: int) -> Step:
+    """Loss and gradient of one batch of pairs of different terms, by contrastok and by PEFT."""
     seen: set[str] = set()
     chosen = []
     for i, texts in enumerate(zip(lesson.pairs.positive, (n[0] for n in lesson.pairs.negatives), strict=True)):
@@ -65,22 +85,22 @@ def gradient_error(lesson: Lesson, negatives: int) -> float:
             chosen.append(i)
             seen.update(texts)
     loop = contrastok_loop(lesson, negatives, contrast_weight=1.0, distill_weight=0.0)
-    batch = batch_of(loop, lesson, chosen, negatives)
-    loop.loss(batch).total.backward()
+    loss = loop.loss(batch_of(loop, lesson, chosen, negatives)).total
+    loss.backward()
     ours = loop.overlay.rows.grad
     model, parameter = stock_model(lesson, with_trainable_tokens)
     columns = [lesson.pairs.anchor, lesson.pairs.positive] + [[n[0] for n in lesson.pairs.negatives]] * negatives
     features = [model.preprocess([column[i] for i in chosen]) for column in columns]
     features = [{k: v.to(model.device) for k, v in f.items() if isinstance(v, torch.Tensor)} for f in features]
     model.train()
-    ranking_loss(model)(features, torch.zeros(len(chosen))).backward()
+    their_loss = ranking_loss(model)(features, torch.zeros(len(chosen)))
+    their_loss.backward()
     theirs = parameter.grad
     assert ours is not None and theirs is not None
     plan = lesson.plan(load_model(str(lesson.base)).tokenizer)
-    summed = torch.zeros_like(ours).index_add_(
-        0, torch.tensor([token.row for token in plan.tokens], device=ours.device), theirs.to(ours)
-    )  # PEFT has a row for each form of a term
-    return float((ours - summed).norm() / summed.norm())
+    rows = torch.tensor([token.row for token in plan.tokens], device=ours.device)
+    summed = torch.zeros_like(ours).index_add_(0, rows, theirs.to(ours))
+    return Step(ours, summed, abs(float((loss / their_loss).detach()) - 1))
 
 
 def batch_of(loop: Loop, lesson: Lesson, chosen: list[int], negatives: int) -> Batch:
@@ -117,7 +137,7 @@ def main() -> None:
         lesson = prepare(Path(folder), arguments.model, arguments.terms, arguments.pairs)
         steps = -(-len(lesson.pairs) // BATCH)
         task = (lesson, arguments.negatives)
-        error = gradient_error(*task)
+        error = beside_peft(*task).gradient_error
         once = take_turns({"preparation": (preparing_steps, task)}, 1, warmup=0, rounds=arguments.rounds)["preparation"]
         chosen = METHODS | PARTS if arguments.parts else METHODS
         found = take_turns({name: (build, task) for name, build in chosen.items()}, steps, 2, arguments.rounds)

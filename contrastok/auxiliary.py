@@ -82,7 +82,7 @@ def auxiliary(context: InitContext, unit: Unit, mix: str = "own") -> Auxiliary:
             return _of_words(read_word_vectors(file), context.extended, place, size)
         if unit == "tokens":
             return {"own": _of_tokens(context, place, size)}
-        return _of_words(train_word_vectors(_words(context), context.seed), context.extended, place, size)
+        return _of_words(train_word_vectors(text_words(context), context.seed), context.extended, place, size)
 
     name = f"auxiliary/{hashlib.sha256(json.dumps(key).encode()).hexdigest()}"
     vectors = torch.from_numpy((context.encoder.kept(name, make) if context.encoder else make())[mix]).double()
@@ -117,28 +117,38 @@ def usable(
 
 
 def _of_tokens(context: InitContext, place: Mapping[int, int], size: int) -> np.ndarray:
-    """Vectors trained on the extended tokenizer's tokens, as FOCUS does, float32 `[size, k]`; zero where there is none.
-
-    A term's forms (capitalised, with space mark) are one word here. Whole words go by their text, so that character
-    n-grams tie a term to them in every family of tokenizers.
-    """
-    assert context.tokenizer is not None and context.extended is not None
-    words = candidates(context.tokenizer)
-    texts = [*(f"▁{word}" for word in words.words), *(f"▁{term}" for term in context.terms)]
-    named = {i: texts[at] for i, at in place.items()}
-    inner = context.extended.convert_ids_to_tokens
-    found = encode_plain(context.extended, context.texts)
-    for i in {i for ids in found for i in ids} - named.keys():
-        named[i] = str(inner(i))
-    trained = dict(train_word_vectors([[named[i] for i in ids] for ids in found], context.seed))
-    width = len(next(iter(trained.values()))) if trained else 1
-    vectors = np.zeros((size, width), np.float32)
-    for at, text in enumerate(texts):
-        vectors[at] = trained.get(text, 0)
+    """Vectors trained on the extended tokenizer's tokens, float32 `[size, k]`; zero where there is none."""
+    names, trained = token_vectors(context)
+    vectors = np.zeros((size, len(next(iter(trained.values()))) if trained else 1), np.float32)
+    for i, at in place.items():
+        vectors[at] = trained.get(names[i], 0)
     return vectors
 
 
-def _words(context: InitContext) -> list[list[str]]:
+def token_vectors(context: InitContext) -> tuple[dict[int, str], dict[str, np.ndarray]]:
+    """Train vectors on the text in the tokens of the extended tokenizer, as FOCUS does.
+
+    A term's forms (capitalised, with space mark) are one word here. Whole words go by their text, so that character
+    n-grams tie a term to them in every family of tokenizers.
+
+    Returns:
+        What each id is called: whole words, terms, and whatever else stands in the text; and by name the vectors,
+        float32 `[k]`, of those that stand there often enough.
+
+    Raises:
+        ConfigError: gensim is missing.
+    """
+    assert context.tokenizer is not None and context.extended is not None and context.plan is not None
+    words = candidates(context.tokenizer)
+    names = {i: f"▁{word}" for i, word in zip(words.ids, words.words, strict=True)}
+    names |= {token.id: f"▁{token.term}" for token in context.plan.tokens}
+    found = encode_plain(context.extended, context.texts)
+    for i in {i for ids in found for i in ids} - names.keys():
+        names[i] = str(context.extended.convert_ids_to_tokens(i))
+    return names, dict(train_word_vectors([[names[i] for i in ids] for ids in found], context.seed))
+
+
+def text_words(context: InitContext) -> list[list[str]]:
     """The text as words, normalised as the tokenizer does; a term is one word."""
     assert context.tokenizer is not None and context.extended is not None
     continues = WordStarts(context.tokenizer.get_vocab()).continues

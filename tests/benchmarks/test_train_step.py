@@ -9,7 +9,7 @@ import torch
 from benchmarks.harness import Measured
 from benchmarks.step_data import Lesson, clean, widen
 from benchmarks.step_methods import METHODS, PARTS, preparing_steps, stock_model, with_gradient_mask
-from benchmarks.train_step import gradient_error, with_preparation
+from benchmarks.train_step import beside_peft, with_preparation
 from contrastok.export import init_context
 from contrastok.initializers import initial_rows
 from contrastok.models import input_embedding, load_model
@@ -45,12 +45,13 @@ def lesson(make_model: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.parametrize("negatives", [0, 1])
-def test_the_gradient_of_the_rows_is_that_of_peft(
+def test_loss_and_gradient_of_the_rows_are_those_of_peft(
     lesson: Lesson, negatives: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # to a random model many sentences are alike, and such keys are no negatives for us; PEFT's loss knows no mask
     monkeypatch.setattr("contrastok.objectives.contrast.DUPLICATE", 2.0)
-    assert gradient_error(lesson, negatives) < 1e-5
+    step = beside_peft(lesson, negatives)
+    assert step.theirs.any() and step.gradient_error < 1e-5 and step.loss_error < 1e-5
 
 
 def test_every_method_trains(lesson: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def test_a_missing_file_is_named(context: InitContext, tmp_path: Path) -> None:
 
 
 def test_the_text_as_words(context: InitContext) -> None:
-    found = module._words(replace(context, texts=tuple(TEXTS)))
+    found = module.text_words(replace(context, texts=tuple(TEXTS)))
     lowered = [[word.lower() for word in text] for text in found]
     assert lowered[:2] == [["zorblaxin", ",", "the", "cheese"], ["quib vexalotl"]]
     assert "".join(lowered[2]) == "zorblaxins"

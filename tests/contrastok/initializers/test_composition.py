@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contrastok.initializers import InitContext, initial_rows
+from contrastok.vocabulary import encode_plain
+from tests.conftest import FAMILIES
 
 TABLE = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
 WEIGHTS: dict[str, Callable[[int, int], float]] = {
@@ -58,3 +60,13 @@ def test_interpolation_leaves_out_rows_that_pad_the_table(make_context: Callable
     plain = initial_rows("subtoken_mean", context)
     rows = initial_rows("interpolated_mean", replace(context, table=padded))
     torch.testing.assert_close(rows, (plain + context.table.detach()[: len(context.tokenizer)].mean(0)) / 2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pieces_are_those_before_the_extension(make_context: Callable[[str], InitContext], family: str) -> None:
+    """To the extended tokenizer a term's only piece is the term: what `interpolation` of unsloth 2026.10.9 averages."""
+    context = make_context(family)
+    assert context.plan is not None and context.extended is not None
+    new = set(context.plan.ids)
+    assert all(len(ids) > 1 and new.isdisjoint(ids) for ids in context.pieces)
+    assert all(new.intersection(ids) for ids in encode_plain(context.extended, context.terms))
