@@ -1,6 +1,6 @@
 """Every method of the field on the same words: 300 disease names, and 200 words that MiniLM knows.
 
-    python -m benchmarks.methods --out FOLDER [--methods all] [--steps 100] [--terms 300] [--hidden 200] [--donor FOLDER]
+    python -m benchmarks.methods --out FOLDER [--methods all] [--steps 100] [--terms 300] [--hidden 200] [--donor FOLDER] [--sts]
 
 `contrastok compare` on the disease names of the Disease Ontology and the answers of MedQuAD: each method learns from the same
 pairs for the same steps, at its built-in settings (`--calibrate 0`): to choose them for each would take most of the time.
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=200)
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--donor", type=Path, help="local model for init=sava and init=omp")
+    parser.add_argument("--sts", action="store_true", help="also STS-B, by both models for every method")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     inputs = arguments.out.with_name(f"{arguments.out.name}-inputs")
@@ -62,7 +63,7 @@ def main() -> None:
             query_field="question",
             passage_field="answer",
             limit=arguments.queries,
-            sts=SHARED / "stsb" / "stsb-en-test.csv",
+            sts=SHARED / "stsb" / "stsb-en-test.csv" if arguments.sts else None,
             out=arguments.out,
         )
     )
