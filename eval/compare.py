@@ -17,6 +17,7 @@ from contrastok.config import GenPairsConfig, TrainConfig, as_json, from_toml
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.corpus import read_corpus
 from contrastok.data_gen.pipeline import gen_pairs
+from contrastok.data_gen.sentences import split_sentences
 from contrastok.data_gen.text_sample import TextSample
 from contrastok.errors import ContrastokError
 from contrastok.eval.baselines import INITIAL, TRAINED
@@ -35,7 +36,7 @@ from contrastok.story import versions
 MARKER = "compare.json"
 """Every folder of a comparison holds it."""
 SAMPLE = 100_000
-"""Characters of the corpus that no-harm reads."""
+"""Characters of the corpus whose sentences no-harm reads."""
 ROWS = (INITIAL, TRAINED)
 """Views with a row: the other baselines are the same for every method."""
 
@@ -155,7 +156,8 @@ def _lesson(config: CompareConfig, work: Path, console: Console) -> Lesson:
         sample = TextSample(config.seed, SAMPLE)
         for document in read_corpus(config.corpus, config.text_field):
             sample.offer(document.text)
-        texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in sample.blocks()), encoding="utf-8")
+        sentences = (sentence for text in sample.blocks() for sentence in split_sentences(text))
+        texts.write_text("".join(json.dumps({"text": one}) + "\n" for one in sentences), encoding="utf-8")
         _prepare(train, work)
     kept.mkdir(exist_ok=True)
     hidden = prepare(recovery, kept, Console(quiet=True)) if config.hidden else None

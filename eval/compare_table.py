@@ -17,6 +17,8 @@ Line = Mapping[str, Any]
 
 TODAY = "split words"
 """The line of the untouched model."""
+FEW = 20
+"""A figure over fewer units (tokens, queries ...) is left out: its interval would be most of the range."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,17 @@ class Column:
     today: tuple[str, ...] = ()
 
     def figure(self, line: Line) -> tuple[float, tuple[float, float] | None] | None:
-        """The figure and its 95 % interval; None where the method has none."""
+        """The figure and its 95 % interval; None where the method has none, or one of a few units only."""
         path = self.today if line["method"] == TODAY else self.path
         found: Any = line
         for key in path[:-1]:
             found = (found or {}).get(key)
         value = (found or {}).get(path[-1]) if path else None
-        return None if value is None else (float(value), found.get(f"{path[-1]}_interval"))
+        return (
+            None
+            if value is None or found.get("units", FEW) < FEW
+            else (float(value), found.get(f"{path[-1]}_interval"))
+        )
 
 
 COLUMNS = (
@@ -53,14 +59,15 @@ COLUMNS = (
         ("recovery", "encoded", TRAINED, "mrr"),
         today=("recovery", "encoded", "baselines", SPLIT, "mrr"),
     ),
-    Column("related: start, hit@10", ("relatedness", "vocabulary, encoded", INITIAL, "hit@10")),
+    Column("related words: start, hit@10", ("relatedness", "vocabulary, encoded", INITIAL, "hit@10")),
     Column(
         "trained, hit@10",
         ("relatedness", "vocabulary, encoded", TRAINED, "hit@10"),
         today=("relatedness", "vocabulary, encoded", SPLIT, "hit@10"),
     ),
+    Column("related names: start, MRR", ("relatedness", "glossary, encoded", INITIAL, "mrr")),
     Column(
-        "names, MRR",
+        "trained, MRR",
         ("relatedness", "glossary, encoded", TRAINED, "mrr"),
         today=("relatedness", "glossary, encoded", SPLIT, "mrr"),
     ),

@@ -72,6 +72,14 @@ def test_the_untouched_model_has_a_line() -> None:
     ]
 
 
+def test_figures_of_a_few_tokens_are_left_out() -> None:
+    names = {"glossary, encoded": {"initial": {"mrr": 0.2, "units": 20}, "trained": {"mrr": 0.4, "units": 19}}}
+    assert to_markdown([{"method": "default", "relatedness": names}]).splitlines()[::3] == [
+        "| method | related names: start, MRR | other text |",
+        "| default | 0.200 |  |",
+    ]
+
+
 def test_a_run_of_its_own_tells_its_cost_and_keeps_the_shared_cache(
     glossary: Path, corpus: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
