@@ -17,7 +17,7 @@ from contrastok.config import GenPairsConfig, TrainConfig, as_json, from_toml
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.corpus import read_corpus
 from contrastok.data_gen.pipeline import gen_pairs
-from contrastok.data_gen.sentences import split_sentences
+from contrastok.data_gen.sentences import blocks, split_sentences
 from contrastok.data_gen.text_sample import TextSample
 from contrastok.errors import ContrastokError
 from contrastok.eval.baselines import INITIAL, TRAINED
@@ -155,8 +155,9 @@ def _lesson(config: CompareConfig, work: Path, console: Console) -> Lesson:
         gen_pairs(generate)
         sample = TextSample(config.seed, SAMPLE)
         for document in read_corpus(config.corpus, config.text_field):
-            sample.offer(document.text)
-        sentences = (sentence for text in sample.blocks() for sentence in split_sentences(text))
+            for block in blocks(document.text):
+                sample.offer(block)
+        sentences = (sentence for block in sample.blocks() for sentence in split_sentences(block))
         texts.write_text("".join(json.dumps({"text": one}) + "\n" for one in sentences), encoding="utf-8")
         _prepare(train, work)
     kept.mkdir(exist_ok=True)
