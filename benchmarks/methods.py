@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=200)
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--donor", type=Path, help="local model for init=sava and init=omp")
+    parser.add_argument("--num-proc", type=int, default=1, help="methods at the same time")
     parser.add_argument("--sts", action="store_true", help="also STS-B, by both models for every method")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
@@ -65,6 +66,7 @@ def main() -> None:
             limit=arguments.queries,
             sts=SHARED / "stsb" / "stsb-en-test.csv" if arguments.sts else None,
             out=arguments.out,
+            num_proc=arguments.num_proc,
         )
     )
     print((arguments.out / "compare.md").read_text(encoding="utf-8"))

@@ -236,10 +236,14 @@ class CompareConfig(Common):
     """Field of .jsonl, .csv, .parquet and datasets that holds the text."""
     split: str = "train"
     """Split, where --corpus names a dataset."""
+    num_proc: int = 1
+    """Methods that are trained and measured at the same time, each with its share of the cores."""
 
     def problems(self) -> list[str]:
         """Everything that is wrong with these options, one sentence each."""
         found = super().problems() + missing(self, "terms", "corpus", "out", "methods")
+        if self.num_proc < 1:
+            found.append(f"--num-proc must be at least 1, not {self.num_proc}")
         for name in ("epochs", "hidden", "limit"):
             if getattr(self, name) < 0:
                 found.append(f"--{name} must be at least 0, not {getattr(self, name)}")

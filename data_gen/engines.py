@@ -96,7 +96,7 @@ def local(job: Job, options: ScaleOptions) -> Iterator[Submit]:
     from multiprocessing import get_context
 
     # A fork of a process that holds threads (torch, tokenizers) may hang.
-    with ProcessPoolExecutor(options.num_proc, get_context("spawn"), _die_with_parent) as pool:
+    with ProcessPoolExecutor(options.num_proc, get_context("spawn"), die_with_parent) as pool:
         try:
             yield lambda shard, threshold: pool.submit(mine_shard, packed, shard, threshold).result
         except BrokenExecutor as error:
@@ -114,7 +114,7 @@ def _lost(error: Exception) -> ContrastokError:
     return ContrastokError(f"a worker ended before its shard was done: {error}", hint=hint)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
     from multiprocessing import parent_process
 

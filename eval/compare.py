@@ -5,17 +5,23 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.markup import escape
 
 from contrastok.checkpoint import load_checkpoint
 from contrastok.config import GenPairsConfig, TrainConfig, as_json, from_toml
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.corpus import read_corpus
+from contrastok.data_gen.engines import die_with_parent
 from contrastok.data_gen.pipeline import gen_pairs
 from contrastok.data_gen.sentences import blocks, split_sentences
 from contrastok.data_gen.text_sample import TextSample
@@ -40,13 +46,16 @@ SAMPLE = 100_000
 ROWS = (INITIAL, TRAINED)
 """Views with a row: the other baselines are the same for every method."""
 
+FREE = ("methods", "num_proc")
+"""Options that change no line: a run that was stopped goes on with others."""
+
 Line = dict[str, Any]
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:
     """Train and evaluate every method that was asked for, print and plot the table.
 
-    A run that was killed goes on with the method that it was at.
+    A run that was killed goes on with the methods that it was at, or with others.
 
     Args:
         config: the options; `out` gets compare.json, compare.md and compare.png.
@@ -65,12 +74,13 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         console.print(f"Would train {len(methods)} methods: {', '.join(method.name for method in methods)}")
         emit_json(summary := {"dry_run": True, "methods": [method.name for method in methods]}, config.json)
         return summary
-    facts = {"options": as_json(config), "versions": versions(), "inputs": _hashes(config)}
+    asked = {name: value for name, value in as_json(config).items() if name not in FREE}
+    facts = {"options": asked, "versions": versions(), "inputs": _hashes(config)}
     _claim(config, facts)
     work.mkdir(parents=True, exist_ok=True)
     with own_cache(work):
         lesson = _lesson(config, work, console)
-        lines = _against_first([_line(method, config, lesson, work, console) for method in methods])
+        lines = _against_first(_lines(methods, config, lesson, work))
     summary = {**facts, "lines": lines}
     with atomic_file(config.out / "compare.md") as partial:
         partial.write_text(to_markdown(lines), encoding="utf-8")
@@ -178,21 +188,45 @@ def _prepare(config: TrainConfig, work: Path) -> None:
     train(dataclasses.replace(config, epochs=0, out=work / "model"))
 
 
-def _line(method: Method, config: CompareConfig, lesson: Lesson, work: Path, console: Console) -> Line:
+def _lines(methods: Sequence[Method], config: CompareConfig, lesson: Lesson, work: Path) -> list[Line]:
+    """A line for each method, `num_proc` of them at a time, each with its share of the cores."""
+    make = partial(_line, config=config, lesson=lesson, work=work)
+    if config.num_proc == 1:
+        return list(map(make, methods))
+    share = max(1, (os.cpu_count() or 1) // config.num_proc)
+    with ProcessPoolExecutor(config.num_proc, get_context("spawn"), _begin, (share,)) as pool:
+        try:
+            return list(pool.map(make, methods))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin(threads: int) -> None:
+    """In a worker: so many threads for it and for what it starts."""
+    die_with_parent()
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
+
+
+def _line(method: Method, config: CompareConfig, lesson: Lesson, work: Path) -> Line:
     """What is known of a method; from an earlier run where that got so far."""
-    file = work / "lines" / f"{hashlib.sha256(method.name.encode()).hexdigest()[:16]}.json"
+    console, name = Console(config.quiet), hashlib.sha256(method.name.encode()).hexdigest()[:16]
+    file, own = work / "lines" / f"{name}.json", work / "models" / name
     if file.is_file():
         kept: Line = json.loads(file.read_text(encoding="utf-8"))
         return kept
     console.print(f"Training {escape(method.name)}")
     line: Line = {"method": method.name, "source": method.source}
-    cost = train_apart(dataclasses.replace(lesson.train, **method.options), work / "cache")
+    trained = dataclasses.replace(lesson.train, **method.options, out=own / "model")
+    cost = train_apart(trained, work / "cache")
     if isinstance(cost, Refused):
         line["refused"] = cost.why
         console.print(f"  does not apply: {escape(cost.why)}")
     else:
         line["cost"] = {"cpu_seconds": cost.cpu_seconds, "peak_mb": cost.peak_bytes / 2**20}
-        line |= _measured(method, config, lesson, work)
+        line |= _measured(method, config, dataclasses.replace(lesson, train=trained), work)
+    shutil.rmtree(own, ignore_errors=True)
     with atomic_file(file) as partial:
         partial.write_text(to_json(line), encoding="utf-8")
     return line
@@ -231,10 +265,11 @@ def _recovery(method: Method, config: CompareConfig, lesson: Lesson, work: Path)
         ContrastokError: it does not apply to them.
     """
     assert lesson.hidden is not None
-    inner = train_config(lesson.recovery, work / "hidden", **method.options)
-    cost = train_apart(inner, work / "cache")
+    assert lesson.train.out is not None  # that of this method
+    hidden = lesson.train.out.with_name("hidden")
+    cost = train_apart(train_config(lesson.recovery, work / "hidden", **method.options, out=hidden), work / "cache")
     if isinstance(cost, Refused):
         raise ContrastokError(cost.why)
-    checkpoint, console = load_checkpoint(Path(str(inner.out))), Console(quiet=True)
+    checkpoint, console = load_checkpoint(hidden), Console(quiet=True)
     result = measure(checkpoint, lesson.hidden, config.seed, console, (*ROWS, "oracle"))
     return {name: value for name, value in result.items() if name not in ("words", "skipped", "training")}

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,14 +52,11 @@ def train_apart(config: TrainConfig, cache: Path) -> Cost | Refused:
         cache: folder of encodings that every method may use. What this one adds stays its own, or the next would
             get for nothing what this one paid for.
     """
-    own = cache.with_name(f"{cache.name}-own")
-    shutil.rmtree(own, ignore_errors=True)
-    shutil.copytree(cache, own, copy_function=os.link)
-    try:
+    with tempfile.TemporaryDirectory(prefix=f"{cache.name}-", dir=cache.parent) as folder:
+        own = Path(folder) / "own"
+        shutil.copytree(cache, own, copy_function=os.link)
         with _processes.Pool(1) as pool:
             return pool.apply(_train, (config, str(own)))
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
 
 
 def _train(config: TrainConfig, cache: str) -> Cost | Refused:

@@ -167,6 +167,33 @@ def test_a_stopped_comparison_goes_on(config: CompareConfig, monkeypatch: pytest
         compare(config)
 
 
+def test_methods_at_the_same_time_have_the_figures_of_one_after_another(config: CompareConfig, tmp_path: Path) -> None:
+    config = replace(config, hidden=0, epochs=0)
+    alone, together = (
+        compare(replace(config, out=tmp_path / name, num_proc=count))["lines"]
+        for name, count in (("alone", 1), ("together", 2))
+    )
+    for line in (*alone, *together):
+        assert line.pop("cost")["times_first"] > 0  # other runs, so other seconds
+    assert alone == together and [line["method"] for line in together] == list(config.methods)
+
+
+def test_a_stopped_comparison_goes_on_with_other_methods(
+    config: CompareConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stops(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_lesson", stops)
+    config = replace(config, hidden=0)
+    with pytest.raises(KeyboardInterrupt):
+        compare(config)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "train_apart", lambda *_: Refused("no"))
+    summary = compare(replace(config, methods=("init=mean",), epochs=config.epochs))
+    assert [line["method"] for line in summary["lines"]] == ["init=mean"]
+
+
 def test_after_the_text_has_changed_nothing_goes_on(config: CompareConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     def stops(run: Any, cache: Path) -> Any:
         raise KeyboardInterrupt
