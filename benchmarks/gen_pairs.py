@@ -36,7 +36,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import write_json
+from benchmarks.harness import status, write_json
 from benchmarks.markdown import table
 from contrastok.console import Console
 from contrastok.data_gen.corpus import read_shard, whole_shards
@@ -165,12 +165,12 @@ def peak_of(text: Text, job: Job, workers: int) -> dict[str, float]:
         found: Findings = mine_shards(shards, job, ScaleOptions(num_proc=workers), kept, Console(quiet=True))
         took = time.perf_counter() - start
         disk = sum(file.stat().st_size for file in kept.folder.iterdir())
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    workers_peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return {
         "megabytes": text.size / 1e6,
         "workers": workers,
         "seconds": took,
-        "peak_mb": max(resource.getrusage(one).ru_maxrss for one in who) / 1024,
+        "peak_mb": max(status("VmHWM"), workers_peak) / 2**20,
         "kept_mb": disk / 1e6,
         "occurrences": sum(found.occurrences),
     }

@@ -126,18 +126,22 @@ def _reset_peak() -> int:
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed while a method got ready is not at its service for nothing
     with open("/proc/self/clear_refs", "w") as handle:
         handle.write("5")  # the high-water mark of the resident set starts anew (man 5 proc)
-    return _status("VmRSS")
+    return status("VmRSS")
 
 
 def _peak() -> int:
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _status("VmHWM")
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else status("VmHWM")
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
+    """Bytes of memory of this process, by its name in man 5 proc.
+
+    A peak is `VmHWM`: that of `getrusage` goes on after exec from what the process that started this one had held.
+    """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name):
             return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # some sandboxes' kernels have no such line
 
 
 def against(ours: Sequence[Measured], peer: Sequence[Measured], *, alike: bool = False) -> dict[str, float]:

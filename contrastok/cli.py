@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -168,3 +168,6 @@ def _hush_libraries() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    if os.environ.get("WANDB_MODE") == "offline":  # this module says so on standard output, which is for data
+        with redirect_stdout(None):
+            import_module("transformers.integrations.integration_utils")

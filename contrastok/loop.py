@@ -197,6 +197,8 @@ class Loop:
             ModelError: ranks have trained different rows.
         """
         start, curve = self._resume()
+        if self.follow is not None:
+            self.follow(curve)  # what follows is a new run of a tracker, which knows nothing of the first one
         self.ranks.copy_first(parameter.data for parameter in self._parameters())
         self._keep(start)
         try:

@@ -58,7 +58,7 @@ from contrastok.story import (
     versions,
 )
 from contrastok.token_modes import decoding_drops_spaces
-from contrastok.tracking import Follow, followed, log_folder
+from contrastok.tracking import Follow, followed
 from contrastok.trainables import TRAINABLES
 from contrastok.trainables.shared import effective_rank
 from contrastok.trainables.whole import write_old_rows
@@ -128,26 +128,37 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
         return summary
     facts = base_facts(model, config.model, words.plan)
     accelerator = make_accelerator(config, ranks)
-    with followed(accelerator, config) as follow:  # first of all: whether a tracker starts is known in a second
-        if config.report_to:
-            where = escape(str(log_folder(config.out)))
-            console.print(f"Training curves go to {', '.join(config.report_to)}; files of trackers lie in {where}")
+    with followed(accelerator, config, console) as follow:  # first of all: it may not start
         result = _train_rows(model, words, pairs, evidence, facts, config, console, accelerator, follow, ranks)
-    if not ranks.first:
-        return {}
-    if config.precision == "bf16":
-        model = load_with_head(config.model)  # its own bits: those that were trained with are rounded
-    manifest = build_manifest(model, words, terms, pairs, facts, result, config)
-    with atomic_folder(config.out, config.overwrite) as folder:
-        manifest = write_checkpoint(
-            folder, model, words.extended, words.plan, result.rows, result.start.initial, manifest, result.given_up,
-            result.head_rows,
-        )  # fmt: skip
-    result.state.clear()
+        if not ranks.first:
+            return {}
+        manifest = _write(model, words, terms, pairs, facts, result, config)  # a tracker may take long to close
+        result.state.clear()
     summary = summarise(manifest, words, pairs, result)
     print_summary(console, summary, config.out)
     emit_json(summary, config.json)
     return summary
+
+
+def _write(
+    model: SentenceTransformer,
+    words: Vocabulary,
+    terms: list[Term],
+    pairs: PairTable,
+    facts: dict[str, Any],
+    result: TrainedRows,
+    config: TrainConfig,
+) -> dict[str, Any]:
+    """Write the checkpoint; returns its manifest."""
+    assert config.out is not None  # validate() saw to it
+    if config.precision == "bf16":
+        model = load_with_head(config.model)  # its own bits: those that were trained with are rounded
+    manifest = build_manifest(model, words, terms, pairs, facts, result, config)
+    with atomic_folder(config.out, config.overwrite) as folder:
+        return write_checkpoint(
+            folder, model, words.extended, words.plan, result.rows, result.start.initial, manifest, result.given_up,
+            result.head_rows,
+        )  # fmt: skip
 
 
 def extend_and_check(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -16,6 +16,7 @@ from contrastok.data_gen.reservoir import BottomK, Distinct
 from contrastok.data_gen.sentences import Span
 from contrastok.data_gen.text_sample import TextSample
 
+_FOUND = pa.struct([("term", pa.int32()), ("occurrences", pa.int64()), ("different", pa.list_(pa.uint64()))])
 _SENTENCE = pa.struct(
     [
         ("term", pa.int32()),
@@ -32,8 +33,8 @@ SCHEMA = pa.schema(
         ("characters", pa.int64()),
         ("sentences", pa.int64()),
         ("too_short", pa.int64()),
-        ("occurrences", pa.list_(pa.int64())),
-        ("different", pa.list_(pa.list_(pa.uint64()))),
+        ("terms", pa.int64()),
+        ("found", pa.list_(_FOUND)),
         ("kept", pa.list_(_SENTENCE)),
         ("sample", pa.list_(pa.struct([("priority", pa.uint64()), ("text", pa.large_string())]))),
         ("threshold", pa.decimal128(20)),
@@ -92,10 +93,11 @@ class Findings:
         """The same findings give the same bytes."""
         record = {
             **{name: getattr(self, name) for name in ("documents", "characters", "sentences", "too_short")},
-            "occurrences": list(self.occurrences),
-            "different": [
-                self.different[term].smallest() if term in self.different else []
-                for term in range(len(self.occurrences))
+            "terms": len(self.occurrences),
+            "found": [
+                {"term": term, "occurrences": self.occurrences[term], "different": different.smallest()}
+                for term, different in sorted(self.different.items())
+                if self.occurrences[term]
             ],
             "kept": [
                 _row(term, priority, sentence)
@@ -116,20 +118,18 @@ class Findings:
             ValueError: they are no such findings.
         """
         other = _record(data, len(self.occurrences))
-        self.documents += other["documents"]
-        self.characters += other["characters"]
-        self.sentences += other["sentences"]
-        self.too_short += other["too_short"]
-        for term, (occurrences, different) in enumerate(zip(other["occurrences"], other["different"], strict=True)):
-            if occurrences:
-                self.occurrences[term] += occurrences
-                self.different[term].update(different)
-        for row in other["kept"]:
-            spans = tuple(zip(row["starts"], row["ends"], strict=True))
-            self.kept[row["term"]].offer(row["priority"], Sentence(row["text"], spans, row["source"]))
-        self.sample.lower(int(other["threshold"]))
-        for row in other["sample"]:
-            self.sample.take(row["priority"], row["text"])
+        self.documents += other["documents"].as_py()
+        self.characters += other["characters"].as_py()
+        self.sentences += other["sentences"].as_py()
+        self.too_short += other["too_short"].as_py()
+        for term, occurrences, different in _columns(other["found"]):
+            self.occurrences[term] += occurrences
+            self.different[term].update(different)
+        for term, priority, text, starts, ends, source in _columns(other["kept"]):
+            self.kept[term].offer(priority, Sentence(text, tuple(zip(starts, ends, strict=True)), source))
+        self.sample.lower(int(other["threshold"].as_py()))
+        for priority, text in _columns(other["sample"]):
+            self.sample.take(priority, text)
 
 
 def _row(term: int, priority: int, sentence: Sentence) -> dict[str, Any]:
@@ -144,12 +144,16 @@ def _row(term: int, priority: int, sentence: Sentence) -> dict[str, Any]:
     }
 
 
-def _record(data: bytes, terms: int) -> dict[str, Any]:
+def _record(data: bytes, terms: int) -> dict[str, pa.Scalar]:
     try:
         table = pq.read_table(pa.BufferReader(data), schema=SCHEMA, page_checksum_verification=True)
-        rows: Sequence[dict[str, Any]] = table.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"no findings: {error}") from None
-    if len(rows) != 1 or len(rows[0]["occurrences"]) != terms or len(rows[0]["different"]) != terms:
+    if len(table) != 1 or table["terms"][0].as_py() != terms:
         raise ValueError("findings about other terms")
-    return rows[0]
+    return {name: table[name][0] for name in SCHEMA.names}
+
+
+def _columns(records: pa.ListScalar) -> Iterator[tuple[Any, ...]]:
+    """The fields of each record; a column at a time, which is several times as fast as record by record."""
+    return zip(*(column.to_pylist() for column in records.values.flatten()), strict=True)

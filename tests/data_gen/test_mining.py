@@ -21,12 +21,13 @@ from contrastok.data_gen import engines, evidence
 from contrastok.data_gen.corpus import Document, whole_shards
 from contrastok.data_gen.engines import Job
 from contrastok.data_gen.evidence import Miner, MiningOptions, conclude
-from contrastok.data_gen.findings import Findings
+from contrastok.data_gen.findings import Findings, Sentence
 from contrastok.data_gen.fold import Fold
 from contrastok.data_gen.matcher import TermMatcher
 from contrastok.data_gen.mining import KeptShards, mine_shards
 from contrastok.data_gen.reservoir import Distinct, keyed_hash
 from contrastok.data_gen.shards import cut_shards
+from contrastok.data_gen.text_sample import TextSample
 from contrastok.errors import ConfigError, ContrastokError, InputError
 from contrastok.scale_config import ScaleOptions
 
@@ -90,6 +91,18 @@ def test_shards_and_processes_change_nothing(corpus: Path, job: Job) -> None:
     assert (evidence.documents, evidence.sentences) == (60, 60)
     assert len(evidence.evidence["sumac"].sentences) == 5 < evidence.evidence["sumac"].found
     assert 0 < sum(map(len, found.sample.blocks())) <= 600 and found.sample.threshold < 2**64
+
+
+def test_terms_that_a_shard_does_not_hold_cost_nothing() -> None:
+    """Adding up is done by one process for all workers."""
+    sizes = []
+    for terms in (10, 100_000):
+        findings = Findings(terms, 5, TextSample(0, 0))
+        findings.keep(7, 1, Sentence("Sumac is sour.", ((0, 5),), "a.txt:1"))
+        sizes.append(len(findings.to_bytes()))
+    assert sizes[1] < sizes[0] + 100
+    with pytest.raises(ValueError, match="about other terms"):
+        Findings(10, 5, TextSample(0, 0)).add(findings.to_bytes())
 
 
 def test_how_much_is_searched_at_once_changes_nothing(corpus: Path, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
