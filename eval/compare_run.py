@@ -68,4 +68,11 @@ def _train(config: TrainConfig, cache: str) -> Cost | Refused:
     except ContrastokError as error:
         return Refused(str(error).replace("\n", "; "))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    return Cost(used.ru_utime + used.ru_stime, _peak() or used.ru_maxrss * 1024)
+
+
+def _peak() -> int:
+    """Bytes resident at most, where the kernel tells: `getrusage` counts what the starting process held, too (man 5 proc)."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
