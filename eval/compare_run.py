@@ -72,7 +72,7 @@ def _train(config: TrainConfig, cache: str) -> Cost | Refused:
 
 
 def _peak() -> int:
-    """Bytes resident at most, where the kernel tells: `getrusage` counts what the starting process held, too (man 5 proc)."""
+    """Bytes resident at most, where the kernel tells: `getrusage` counts what the starting process held, too."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
