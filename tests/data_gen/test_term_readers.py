@@ -173,6 +173,14 @@ def test_each_problem_of_a_csv_row(tmp_path: Path, text: str, message: str) -> N
     assert f"{path}:{message}" in refused(path)
 
 
+@pytest.mark.parametrize(("mark", "name"), [(";", "';'"), ("\t", "tabs")])
+def test_another_separator_than_the_comma_is_told_once(tmp_path: Path, mark: str, name: str) -> None:
+    path = written(tmp_path, "a.csv", f"token{mark}definition\nyurt{mark}a tent, round\ntipi{mark}a tent\n")
+    assert refused(path) == (
+        f"{path}:1: its fields seem to be separated by {name}, not by commas\n  -> save it with the comma as separator"
+    )
+
+
 def test_a_misspelled_field_is_told_and_one_of_another_name_is_not(tmp_path: Path) -> None:
     listed = written(tmp_path, "a.jsonl", '{"token": "a"}\n{"token": "b", "defintion": "c", "Synonym": ["d"]}')
     shown = refused(listed)
