@@ -46,9 +46,13 @@ def check_output(
     for other in (*inputs, Path.cwd(), Path.home()):
         kept = other.resolve()
         inside = marker is not None and other in inputs and real.is_relative_to(kept) and kept.is_dir()
-        if real == kept or kept.is_relative_to(real) or inside:
+        if real == kept or kept.is_relative_to(real):
             raise OutputError(
                 f"would replace {other}, which is not an output", where=path, hint=f"choose another {option}"
+            )
+        if inside:
+            raise OutputError(
+                f"lies inside {other}, which this run reads", where=path, hint=f"choose another {option} outside it"
             )
     if path.exists():
         if not overwrite:

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ def resolve(name: str) -> str:
     """The folder or hub name behind what a user typed.
 
     Raises:
-        ModelError: `name` looks like a path and there is no such folder, or its package is not installed.
+        ModelError: `name` looks like a path and there is no such folder, or is a misspelled short name, or its package
+            is not installed.
     """
     if name in PACKAGED:
         from importlib.util import find_spec
@@ -43,10 +45,21 @@ def resolve(name: str) -> str:
             raise ModelError("holds no model (neither config.json nor modules.json)", where=name)
         return str(path)
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        near = path.parent.iterdir() if path.parent.is_dir() else ()
-        folders = [str(p) for p in near if (p / "config.json").is_file() or (p / "modules.json").is_file()]
-        raise ModelError("no such model folder", where=name, hint=did_you_mean(str(path), [*folders, *PACKAGED]))
+        raise ModelError(
+            "no such model folder", where=name, hint=did_you_mean(str(path), [*_folders_beside(path), *PACKAGED])
+        )
+    if get_close_matches(name.casefold(), PACKAGED, n=1, cutoff=0.8):  # before the hub is asked, which takes long
+        raise ModelError("no such model", where=name, hint=did_you_mean(name.casefold(), PACKAGED))
     return name
+
+
+def _folders_beside(path: Path) -> list[str]:
+    """The folders that hold a model, where `path` would lie."""
+    try:
+        near = list(path.parent.iterdir())
+    except (OSError, ValueError):  # none there, or not ours to read
+        return []
+    return [str(p) for p in near if any(os.path.isfile(p / name) for name in ("config.json", "modules.json"))]
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerFast:
@@ -207,6 +220,9 @@ class _load_errors:
         if isinstance(error, Exception) and not isinstance(error, ModelError):
             first = str(error).strip().splitlines()[0] if str(error).strip() else kind.__name__
             hint = "give a local folder, a hub name that can be reached, or minilm"
+            beside = [] if Path(self.name).is_dir() else _folders_beside(Path(self.name))
+            if close := get_close_matches(self.name, beside, n=1):
+                hint = f"did you mean {close[0]!r}? Or {hint}"
             if "trust_remote_code" in str(error):
                 first = "it brings code of its own, which is not run"
                 hint = "read that code, and add --trust-remote-code if you trust it"

@@ -47,12 +47,14 @@ class Evidence:
         sentences: those kept, in an order that the seed decides.
         generated: how many of these, the last ones, a language model wrote.
         defined: whether it wrote the term's definition too.
+        repeated: sentences with the term that say the same as another, and are not counted as found.
     """
 
     found: int = 0
     sentences: tuple[Sentence, ...] = ()
     generated: int = 0
     defined: bool = False
+    repeated: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,10 @@ def conclude(findings: Findings, terms: Sequence[str], confirm: Confirm) -> Mine
         answers = confirm([sentence.text for sentence in sample], index)
         confirmed = tuple(sentence for sentence, encoded in zip(sample, answers, strict=True) if encoded)
         lost = len(sample) - len(confirmed)
-        evidence[term] = Evidence(max(different - lost, len(confirmed)), confirmed)
+        alike = max(findings.occurrences[index] - different, 0)
+        evidence[term] = Evidence(max(different - lost, len(confirmed)), confirmed, repeated=alike)
         refused += lost
-        repeated += max(findings.occurrences[index] - different, 0)
+        repeated += alike
     dropped = {TOO_SHORT: findings.too_short, NOT_ENCODED: refused, DUPLICATE: repeated}
     return Mined(evidence, findings.documents, findings.characters, findings.sentences, dropped)
 

@@ -114,8 +114,11 @@ def summarise(
 def _warning(term: Term, evidence: Evidence, pairs: int, min_sentences: int) -> str:
     if pairs and evidence.found >= min_sentences:
         return ""
-    found = evidence.found
-    parts = ["no sentence in the corpus" if found == 0 else f"{found} sentence{'s' * (found > 1)} in the corpus"]
+    found, alike = evidence.found, evidence.repeated
+    kind = ("different sentence" if alike else "sentence") + "s" * (found > 1)
+    parts = [f"{found} {kind} in the corpus" if found else "no sentence in the corpus"]
+    if found and alike:
+        parts[0] += f" ({alike} more like {'them' if found > 1 else 'it'} left out)"
     if evidence.generated:
         parts.append(f"{evidence.generated} that a language model wrote")
     if not term.definition:

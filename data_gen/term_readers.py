@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -22,11 +23,12 @@ from contrastok.data_gen.text_files import (
     reader_for,
 )
 from contrastok.data_gen.wordnet import WordNet
-from contrastok.errors import InputError
+from contrastok.errors import InputError, did_you_mean
 
 TermReader = Callable[[Path], Iterator[Term | InputError]]
 
 LIST_FIELDS = ("synonyms", "broader", "related")
+FIELDS = ("token", "definition", *LIST_FIELDS, "special")
 _WRITTEN = {"": None, "true": True, "false": False}
 """How a CSV file says whether a token is special."""
 _LIKE_TOKEN = ("word", "name", "term", "label", "lemma", "entry", "text", "title", "tokens")
@@ -171,6 +173,9 @@ def _read_csv(path: Path) -> Iterator[Term | InputError]:
         if isinstance(record, InputError):
             yield record
         elif "token" in record:
+            if misspelled := _misspelled(record, f"{path}:1"):  # the header's fault: once is enough
+                yield from misspelled
+                return
             lists = {name: record[name].split("|") for name in LIST_FIELDS if name in record}
             said = record.get("special", "").strip().casefold()
             yield from _parsed({**record, **lists, "special": _WRITTEN.get(said, said)}, where)
@@ -211,11 +216,12 @@ TERM_READERS: dict[str, TermReader] = {
 
 
 def _parsed(record: Record, where: str) -> Iterator[Term | InputError]:
-    """The term of a record, or everything that is wrong with it. Other fields than a term's are ignored."""
+    """The term of a record, or everything that is wrong with it. Fields that are not like a term's are ignored."""
     if "token" not in record:
         yield _without_token(record, where, "a term without text")
         return
-    problems = [
+    problems = _misspelled(record, where)
+    problems += [
         InputError(f"{name}: expected {wanted}, not {found}", where=where)
         for name, wanted, found in _wrong_types(record)
     ]
@@ -270,6 +276,23 @@ def _wrong_types(record: Record) -> Iterator[tuple[str, str, str]]:
             yield name, "a list of strings", json_kind(value)
         elif odd := [item for item in value if not isinstance(item, str)]:
             yield name, "a list of strings", f"one with {json_kind(odd[0])} in it"
+
+
+def _misspelled(record: Mapping[str, object], where: str) -> list[InputError]:
+    """The fields that are nearly those of a term which the record lacks."""
+    return [
+        InputError(f"unknown field {name!r}", where=where, hint=did_you_mean(meant, FIELDS))
+        for name in record
+        if name not in FIELDS and (meant := _meant(name)) and meant not in record
+    ]
+
+
+@lru_cache
+def _meant(name: str) -> str:
+    """The field that a name is a misspelling of, or ""; one longer by two letters is a word of its own (specialty)."""
+    like = name.strip().casefold()
+    options = [field for field in FIELDS if abs(len(field) - len(like)) < 2]
+    return next(iter(get_close_matches(like, options, n=1, cutoff=0.8)), "")
 
 
 def _without_token(record: Mapping[str, object], where: str, what: str) -> InputError:

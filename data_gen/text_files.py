@@ -125,6 +125,11 @@ def csv_records(path: Path) -> Iterator[tuple[str, Record | InputError]]:
             continue
         if not header:
             header = [name.strip() for name in row]
+            other = next((mark for mark in (";", "\t") if len(row) == 1 and mark in header[0]), "")
+            if other:
+                what = f"its fields seem to be separated by {'tabs' if other != ';' else repr(other)}, not by commas"
+                yield where, InputError(what, where=where, hint="save it with the comma as separator")
+                return
         elif len(row) > len(header):
             what = f"{len(row)} fields where the header has {len(header)}"
             yield where, InputError(what, where=where, hint=_CSV_HINT)

@@ -82,6 +82,8 @@ def test_folders_of_other_people_inputs_and_home_are_never_replaced(tmp_path: Pa
     ):
         with pytest.raises(OutputError):
             check_output(out, True, marker="pairs.json", **options)  # type: ignore[arg-type]
+    with pytest.raises(OutputError, match="which this run reads"):
+        check_output(mine / "out", True, marker="pairs.json", inputs=[mine])
     check_output(mine / "report.html", False, inputs=[mine])  # a file may lie in the folder that it is about
     with pytest.raises(OutputError, match="is a folder"):
         check_output(mine, True)

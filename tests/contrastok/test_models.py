@@ -11,6 +11,7 @@ import torch
 
 from contrastok.errors import ModelError
 from contrastok.models import (
+    _load_errors,
     fingerprint,
     frozen_hash,
     load_architecture,
@@ -37,6 +38,24 @@ def test_missing_folder(name: str) -> None:
 def test_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="holds no model"):
         resolve(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["minilmm", "MiniLM", "minlm"])
+def test_a_misspelled_short_name_is_told_before_the_hub_is_asked(name: str) -> None:
+    with pytest.raises(ModelError, match="no such model") as caught:
+        resolve(name)
+    assert caught.value.hint == "did you mean 'minilm'?"
+
+
+def test_a_name_that_cannot_be_loaded_is_compared_with_the_folders_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "biomodel").mkdir()
+    (tmp_path / "biomodel" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError) as caught, _load_errors("biomodle"):
+        raise OSError("not on the hub")
+    assert caught.value.hint.startswith("did you mean 'biomodel'? Or ")
 
 
 def test_a_hub_name_passes_through() -> None:

@@ -60,7 +60,8 @@ def test_near_duplicates_are_one_whatever_their_digits_case_and_punctuation(fold
     lines = ["Page 7: We eat halloumi here.", "page 12: we eat halloumi here!", "Page 7: We eat halloumi there."]
     result = mined(fold, *lines, lines[0])
     assert texts_of(result, "halloumi") == [lines[0], lines[2]]
-    assert result.evidence["halloumi"].found == 2 and result.dropped[DUPLICATE] == 2
+    halloumi = result.evidence["halloumi"]
+    assert (halloumi.found, halloumi.repeated, result.dropped[DUPLICATE]) == (2, 2, 2)
 
 
 def test_long_sentences_become_windows_around_each_term(fold: Fold) -> None:

@@ -173,6 +173,25 @@ def test_each_problem_of_a_csv_row(tmp_path: Path, text: str, message: str) -> N
     assert f"{path}:{message}" in refused(path)
 
 
+@pytest.mark.parametrize(("mark", "name"), [(";", "';'"), ("\t", "tabs")])
+def test_another_separator_than_the_comma_is_told_once(tmp_path: Path, mark: str, name: str) -> None:
+    path = written(tmp_path, "a.csv", f"token{mark}definition\nyurt{mark}a tent, round\ntipi{mark}a tent\n")
+    assert refused(path) == (
+        f"{path}:1: its fields seem to be separated by {name}, not by commas\n  -> save it with the comma as separator"
+    )
+
+
+def test_a_misspelled_field_is_told_and_one_of_another_name_is_not(tmp_path: Path) -> None:
+    listed = written(tmp_path, "a.jsonl", '{"token": "a"}\n{"token": "b", "defintion": "c", "Synonym": ["d"]}')
+    shown = refused(listed)
+    assert f"{listed}:2: unknown field 'defintion' (did you mean 'definition'?)" in shown
+    assert f"{listed}:2: unknown field 'Synonym' (did you mean 'synonyms'?)" in shown
+    table = written(tmp_path, "a.csv", "token,defintion\na,b\nc,d\n")
+    assert refused(table) == f"{table}:1: unknown field 'defintion'\n  -> did you mean 'definition'?"
+    other = written(tmp_path, "b.jsonl", '{"token": "a", "tokens": 3, "specialty": "b", "relation": "c", "id": 1}')
+    assert read_terms([other]) == [Term("a", source=f"{other}:1")]
+
+
 def test_wrong_encoding_names_the_line_and_the_way_out(tmp_path: Path) -> None:
     path = written(tmp_path, "a.txt", "fine\ncaf\u00e9\n".encode("latin-1"))
     assert refused(path) == (
