@@ -19,6 +19,9 @@ const unknownLast = value => value === null ? Infinity : value;
 const mark = kind => el("span", {class: `${kind} mark`}, kind);
 const listed = neighbors => neighbors.slice(0, 4).map(([word]) => word).join(", ");
 
+/* What may be wider than the window: a region that the keyboard reaches and scrolls. */
+const scroll = (label, child) => el("div", {class: "scroll", role: "region", "aria-label": label, tabindex: "0"}, child);
+
 function texts(value) {
   if (typeof value === "string") return [value];
   return value && typeof value === "object" ? Object.values(value).flatMap(texts) : [];

@@ -50,7 +50,7 @@ function relations(row) {
     el("td", null, glossary ? ranks(glossary) : el("span", {class: "muted"}, "holds the token itself")),
     el("td", null, whole(glossary && glossary[3])),
     el("td", null, ranks(vocabulary)));
-  return el("div", {class: "scroll"}, el("table", {class: "relations"},
+  return scroll(`Related words of ${row.token}`, el("table", {class: "relations"},
     el("thead", null, el("tr", null, head.map(name => el("th", {scope: "col"}, name)))),
     el("tbody", null, row.relations.map(line))));
 }

@@ -92,6 +92,15 @@ def test_the_scripts_make_no_markup_of_text() -> None:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b", source), file
 
 
+def test_what_scrolls_is_a_named_region_that_the_keyboard_reaches(page: Page) -> None:
+    found = [a for _, a in page.elements if a.get("class") == "scroll"]
+    assert len(found) == 5 and all(
+        a.get("role") == "region" and a["aria-label"] and a["tabindex"] == "0" for a in found
+    )
+    for file in ("report.js", "two_runs.js"):
+        assert 'class: "scroll"' not in (HERE / file).read_text(encoding="utf-8"), file
+
+
 def test_every_token_is_in_the_tables_data(page: Page, data: ReportData) -> None:
     rows = rows_of(page)
     assert [(r["token"], r["kind"]) for r in rows] == [(t.token, t.verdict) for t in data.per_token]
