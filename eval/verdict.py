@@ -121,25 +121,28 @@ def judge(signals: Signals) -> Verdict:
     known = [s for s in (signals.held_out, signals.seen) if s] or [s for s in (signals.definition,) if s]
     if not known:
         return Verdict("unclear", "the glossary gives neither a relation nor a definition to judge by.")
-    label, deciding = _from_standings(known)
+    label, deciding, spared = _from_standings(known)
     doubts = _doubts(signals)
     if signals.twin is not None and signals.twin.cosine > COLLAPSE:
         label = "far"
         doubts = [f"all but the same vector as the new token {signals.twin.word!r} (cosine {signals.twin.cosine:.2f})"]
     elif label == "near" and doubts:
         label = "unclear"
-    notes = [*doubts, str(deciding)] + ([] if signals.sentences else ["no sentence in the corpus"])
+    notes = [*doubts, str(deciding), *([f"but not far, for the seen {spared}"] if spared and label == "unclear" else [])]
+    notes += [] if signals.sentences else ["no sentence in the corpus"]
     return Verdict(label, "; ".join(notes) + ".", deciding.basis)
 
 
-def _from_standings(known: Sequence[Standing]) -> tuple[Label, Standing]:
-    """Label, and the standing that decided; the first of `known` is the most trusted."""
+def _from_standings(known: Sequence[Standing]) -> tuple[Label, Standing, Standing | None]:
+    """Label, the standing that decided, and the one that alone spares it "far"; the first is the most trusted."""
     first, last = known[0], known[-1]
     if first.landed:
-        return "near", first
+        return "near", first, None
     if last.landed and not first.lost:
-        return "near", last
-    return ("far" if first.lost and last.lost else "unclear"), first
+        return "near", last, None
+    if first.lost and last.lost:
+        return "far", first, None
+    return "unclear", first, last if first.lost else None
 
 
 def _doubts(signals: Signals) -> list[str]:

@@ -52,6 +52,16 @@ def test_the_reason_names_the_rank_before_and_after_and_what_chance_would_do() -
     )
 
 
+def test_a_lost_token_that_is_not_far_says_what_spared_it() -> None:
+    seen = Standing(Basis("'bread'", "glossary names", Ranks(400, 100, 60)), 1)
+    assert judge(Signals(held_out=LOST, seen=seen)).reason == (
+        "held-out 'cheese' ranks 390 of 400 glossary names (100 before training; by chance 98%); "
+        "but not far, for the seen 'bread' ranks 60 of 400 glossary names (100 before training; by chance 15%)."
+    )
+    assert "not far" not in judge(Signals(held_out=WEAK, seen=LOST)).reason
+    assert "not far" not in judge(Signals(held_out=LOST, seen=seen, twin=Neighbor("feta", 0.97))).reason
+
+
 def test_chance_is_that_of_the_best_of_several() -> None:
     assert _standing(100).chance == pytest.approx(0.25)
     assert _standing(100, tries=2).chance == pytest.approx(1 - 0.75**2)
