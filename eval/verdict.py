@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contrastok.eval.data import Basis, Label, Neighbor, Relation
+from contrastok.eval.data import Basis, Cause, Label, Neighbor, Relation
 
 NEAR_RANK = 10
 """A person reads about ten neighbours; a related word beyond that does not strike anybody as near."""
@@ -90,11 +90,12 @@ class Signals:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A label, why, and the rank that decided."""
+    """A label, why, the rank that decided, and what kind of thing makes it unclear."""
 
     label: Label
     reason: str
     basis: Basis | None = None
+    cause: Cause = ""
 
 
 def best_standing(relations: Sequence[Relation], held_out: bool) -> Standing | None:
@@ -120,7 +121,11 @@ def judge(signals: Signals) -> Verdict:
     """
     known = [s for s in (signals.held_out, signals.seen) if s] or [s for s in (signals.definition,) if s]
     if not known:
-        return Verdict("unclear", "the glossary gives neither a relation nor a definition to judge by.")
+        return Verdict(
+            "unclear",
+            "the glossary gives neither a relation nor a definition to judge by.",
+            cause="nothing to judge by",
+        )
     label, deciding, spared = _from_standings(known)
     doubts = _doubts(signals)
     if signals.twin is not None and signals.twin.cosine > COLLAPSE:
@@ -128,9 +133,14 @@ def judge(signals: Signals) -> Verdict:
         doubts = [f"all but the same vector as the new token {signals.twin.word!r} (cosine {signals.twin.cosine:.2f})"]
     elif label == "near" and doubts:
         label = "unclear"
-    notes = [*doubts, str(deciding), *([f"but not far, for the seen {spared}"] if spared and label == "unclear" else [])]
+    notes = [
+        *doubts,
+        str(deciding),
+        *([f"but not far, for the seen {spared}"] if spared and label == "unclear" else []),
+    ]
     notes += [] if signals.sentences else ["no sentence in the corpus"]
-    return Verdict(label, "; ".join(notes) + ".", deciding.basis)
+    cause = _cause(deciding, spared) if label == "unclear" else ""
+    return Verdict(label, "; ".join(notes) + ".", deciding.basis, cause)
 
 
 def _from_standings(known: Sequence[Standing]) -> tuple[Label, Standing, Standing | None]:
@@ -143,6 +153,15 @@ def _from_standings(known: Sequence[Standing]) -> tuple[Label, Standing, Standin
     if first.lost and last.lost:
         return "far", first, None
     return "unclear", first, last if first.lost else None
+
+
+def _cause(deciding: Standing, spared: Standing | None) -> Cause:
+    """Why a token with that standing is unclear."""
+    if deciding.landed:
+        return "odd row"
+    if spared:
+        return "lost but spared"
+    return "few rivals" if deciding.basis.ranks.trained <= NEAR_RANK else "weak rank"
 
 
 def _doubts(signals: Signals) -> list[str]:

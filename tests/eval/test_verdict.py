@@ -74,3 +74,13 @@ def test_a_relation_that_landed_in_the_vocabulary_goes_before_one_that_did_not_i
     assert best_standing(relations[:1], held_out=False) is None
     weak = [Relation("x", "broader", True, lost, lost)]
     assert best_standing(weak, held_out=True).basis.among == "glossary names"
+
+
+def test_an_unclear_token_has_a_cause() -> None:
+    asked = (
+        Signals(), Signals(held_out=WEAK), Signals(held_out=LOST, seen=SEEN), Signals(held_out=NEAR, norm_z=-9.0),
+        Signals(held_out=_standing(1, of=4)), Signals(held_out=NEAR), Signals(held_out=LOST),
+    )  # fmt: skip
+    assert [judge(signals).cause for signals in asked] == [
+        "nothing to judge by", "weak rank", "lost but spared", "odd row", "few rivals", "", "",
+    ]  # fmt: skip
