@@ -173,6 +173,12 @@ def test_the_page_says_what_the_data_says(data: ReportData) -> None:
     assert render(data) == text
 
 
+def test_the_legend_says_what_near_is_among(data: ReportData) -> None:
+    assert "among up to 50 glossary names or" in render(data)
+    bare = tuple(dataclasses.replace(token, relations=()) for token in data.per_token)
+    assert "related names, among glossary names or" in render(dataclasses.replace(data, per_token=bare))
+
+
 def test_without_a_map_and_a_curve_the_bundle_stays_out(data: ReportData) -> None:
     text = render(dataclasses.replace(data, points=(), training={"steps": 0, "pairs": 0}, relearned=None))
     assert "vegaEmbed=" not in text and 'id="chart-map"' not in text
