@@ -12,6 +12,7 @@ function el(tag, attributes, ...children) {
 }
 
 const whole = value => value === null ? DASH : value.toLocaleString("en", {maximumFractionDigits: 1});
+const counted = (number, one) => `${whole(number)} ${one}${number === 1 ? "" : "s"}`;
 const figure = (value, digits = 2) => value === null ? DASH : value.toFixed(digits);
 const share = value => value === null ? DASH : `${Math.round(100 * value)}%`;
 const signed = value => value.toFixed(1).replace(/^-0\.0$/, "0.0").replace(/^\d/, "+$&");
@@ -107,7 +108,7 @@ class PagedTable {
 
   toggle(body, wanted = body.rows[1].hidden) {
     const [row, detail] = body.rows;
-    if (wanted && !detail.cells[0].firstChild) detail.cells[0].append(...this.detail(this.rows[body.dataset.at]));
+    if (wanted && !detail.cells[0].firstChild) detail.cells[0].append(el("div", {class: "opened"}, this.detail(this.rows[body.dataset.at])));
     detail.hidden = !wanted;
     row.querySelector("button").setAttribute("aria-expanded", String(wanted));
   }
