@@ -14,6 +14,8 @@ from contrastok.eval.two_runs import TwoRuns
 from contrastok.files import atomic_file
 
 Line = dict[str, Any]
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a spreadsheet take a cell for a formula."""
 
 
 def token_lines(data: ReportData) -> list[Line]:
@@ -49,7 +51,14 @@ def emit_csv(lines: Sequence[Mapping[str, Any]], path: Path | None) -> None:
 def _write(lines: Sequence[Mapping[str, Any]], file: IO[str]) -> None:
     writer = csv.DictWriter(file, fieldnames=list(lines[0]) if lines else ["token"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: _inert(value) for name, value in line.items()} for line in lines)
+
+
+def _inert(value: Any) -> Any:
+    """A cell that no spreadsheet runs: an apostrophe makes text of a formula; the writer leaves lone CRs unquoted."""
+    if not isinstance(value, str):
+        return value
+    return (f"'{value}" if value.startswith(FORMULA) else value).replace("\r", " ")
 
 
 def _columns(token: TokenReport) -> Line:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 Label = Literal["near", "unclear", "far"]
 LABELS: tuple[Label, ...] = ("far", "unclear", "near")
 """Worst first, the order in which tokens are shown."""
+Cause = Literal["", "nothing to judge by", "odd row", "few rivals", "lost but spared", "weak rank"]
+"""What kind of thing makes a token unclear; empty for the others."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class TokenReport:
         evidence: what it was trained on.
         confidence: that the row lies within reach of the word's true row, between 0 and 1; None without a predictor.
         leans_on: what its predicted row was learned from beside its spelling; None without a predictor.
+        cause: what kind of thing makes it unclear.
     """
 
     token: str
@@ -139,6 +142,7 @@ class TokenReport:
     evidence: Evidence = Evidence()
     confidence: float | None = None
     leans_on: tuple[str, ...] | None = None
+    cause: Cause = ""
 
     def neighborhood(self, space: str) -> Neighborhood:
         """The neighbours in one space; empty when it was not looked at."""

@@ -39,6 +39,7 @@ def render(data: ReportData) -> str:
         headline=headline(data),
         sections=sections(data),
         command=train_command(data.training.get("options", {})),
+        glossary_names=max((r.glossary.of for t in data.per_token for r in t.relations if r.glossary), default=0),
         places={token.token: place for place, token in enumerate(data.per_token)},
     )
 

@@ -89,6 +89,7 @@ def measure(checkpoint: Checkpoint, k: int, seed: int, console: Console, mapped:
                 verdict=verdict.label,
                 reason=verdict.reason,
                 basis=verdict.basis,
+                cause=verdict.cause,
                 ids=tuple(token["ids"]),
                 pieces=tuple(token["pieces"]),
                 definition=token["definition"],

@@ -12,12 +12,16 @@ function el(tag, attributes, ...children) {
 }
 
 const whole = value => value === null ? DASH : value.toLocaleString("en", {maximumFractionDigits: 1});
+const counted = (number, one) => `${whole(number)} ${one}${number === 1 ? "" : "s"}`;
 const figure = (value, digits = 2) => value === null ? DASH : value.toFixed(digits);
 const share = value => value === null ? DASH : `${Math.round(100 * value)}%`;
 const signed = value => value.toFixed(1).replace(/^-0\.0$/, "0.0").replace(/^\d/, "+$&");
 const unknownLast = value => value === null ? Infinity : value;
 const mark = kind => el("span", {class: `${kind} mark`}, kind);
 const listed = neighbors => neighbors.slice(0, 4).map(([word]) => word).join(", ");
+
+/* What may be wider than the window: a region that the keyboard reaches and scrolls. */
+const scroll = (label, child) => el("div", {class: "scroll", role: "region", "aria-label": label, tabindex: "0"}, child);
 
 function texts(value) {
   if (typeof value === "string") return [value];
@@ -104,7 +108,7 @@ class PagedTable {
 
   toggle(body, wanted = body.rows[1].hidden) {
     const [row, detail] = body.rows;
-    if (wanted && !detail.cells[0].firstChild) detail.cells[0].append(...this.detail(this.rows[body.dataset.at]));
+    if (wanted && !detail.cells[0].firstChild) detail.cells[0].append(el("div", {class: "opened"}, this.detail(this.rows[body.dataset.at])));
     detail.hidden = !wanted;
     row.querySelector("button").setAttribute("aria-expanded", String(wanted));
   }

@@ -6,12 +6,19 @@ const space = row => row.spaces.find(([name]) => name === SHOWN) || [SHOWN, [], 
 const arrow = ([, initial, trained]) => [initial === null ? null : `${whole(initial)} → `, el("b", null, whole(trained))];
 const ranks = found => found === null ? [DASH] : [...arrow(found), " ", el("small", null, `of ${whole(found[0])}`)];
 
+/* The nearest after training; those that were not among the neighbours before are bold. */
+function marked([, before, after]) {
+  const known = new Set(before.map(([word]) => word));
+  return after.slice(0, 4).flatMap(([word], at) =>
+    [at ? ", " : null, known.size && !known.has(word) ? el("b", {class: "fresh"}, word) : word]);
+}
+
 const COLUMNS = {
   token: {key: row => row.token},
   verdict: {key: row => ["far", "unclear", "near"].indexOf(row.kind), cell: row => mark(row.kind)},
   pieces: {key: row => row.pieces.length, cell: row => row.pieces.join(" ")},
   before: {key: row => listed(space(row)[1]), cell: row => listed(space(row)[1])},
-  after: {key: row => listed(space(row)[2]), cell: row => el("b", null, listed(space(row)[2]))},
+  after: {key: row => listed(space(row)[2]), cell: row => marked(space(row))},
   rank: {
     key: row => row.basis ? row.basis[2][2] : Infinity,
     cell: row => {
@@ -50,7 +57,7 @@ function relations(row) {
     el("td", null, glossary ? ranks(glossary) : el("span", {class: "muted"}, "holds the token itself")),
     el("td", null, whole(glossary && glossary[3])),
     el("td", null, ranks(vocabulary)));
-  return el("div", {class: "scroll"}, el("table", {class: "relations"},
+  return scroll(`Related words of ${row.token}`, el("table", {class: "relations"},
     el("thead", null, el("tr", null, head.map(name => el("th", {scope: "col"}, name)))),
     el("tbody", null, row.relations.map(line))));
 }
@@ -69,7 +76,7 @@ function evidence(row) {
     some ? el("h3", null, `Sentences that taught it${some < row.sentences ? `, ${some} of ${whole(row.sentences)}` : ""}`) : null,
     ...row.examples.map(sentence => el("blockquote", null, sentence)),
     el("p", null, el("small", null,
-      `${whole(row.sentences)} sentences${written}; pairs: ${pairs}; ${whole(row.negatives)} negatives. ${lengths(row)} `
+      `${counted(row.sentences, "sentence")}${written}; pairs: ${pairs}; ${counted(row.negatives, "negative")}. ${lengths(row)} `
       + `Ids ${row.ids.join(", ")}; pieces `, el("code", null, row.pieces.join(" ")), ".")),
   ];
 }

@@ -48,7 +48,9 @@ def report(config: ReportConfig) -> dict[str, Any]:
         summary = plans[0] if len(plans) == 1 else {"dry_run": True, "runs": plans}
     else:
         made = _one_run(config, console) if len(config.checkpoints) == 1 else _two_runs(config, console)
-        _write(made, config, console)
+        _show(made, console)
+        page = None if config.out is None else made.page()
+        _publish(made, page, config, console)
         summary = made.summary
     emit_json(summary, config.json)
     return summary
@@ -101,17 +103,21 @@ def _two_runs(config: ReportConfig, console: Console) -> _Made:
     return _Made(as_json(runs), pair_table(runs), lines, pair_lines(runs), lambda: render_two(runs))
 
 
-def _write(made: _Made, config: ReportConfig, console: Console) -> None:
-    from contrastok.eval.csv_table import emit_csv
-
+def _show(made: _Made, console: Console) -> None:
     console.print(made.table, "")
     for line in made.lines:
         console.print(line)
-    emit_csv(made.csv, config.csv)
-    if config.out is not None:
+
+
+def _publish(made: _Made, page: str | None, config: ReportConfig, console: Console) -> None:
+    """Write page and CSV once all is made: a run killed before that leaves nothing that the next one would refuse."""
+    from contrastok.eval.csv_table import emit_csv
+
+    if config.out is not None and page is not None:
         with atomic_file(config.out) as partial:
-            partial.write_text(made.page(), encoding="utf-8")
+            partial.write_text(page, encoding="utf-8")
         console.print(f"\nReport: [bold]{escape(str(config.out))}[/bold]")
+    emit_csv(made.csv, config.csv)
 
 
 def _plan(folder: Path, config: ReportConfig, console: Console) -> dict[str, Any]:

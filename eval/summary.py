@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from contrastok.checkpoint import given_up_sentence
-from contrastok.eval.data import ReportData
+from contrastok.eval.data import Cause, Ranks, ReportData, TokenReport
+from contrastok.eval.verdict import NEAR_CHANCE, NEAR_RANK
 
 NAMED = 8
 """Tokens that a sentence names before it says how many more there are."""
@@ -16,6 +18,13 @@ UNSURE = 0.5
 
 FEW = 10
 """Held-out words below which nothing is said of what training brought."""
+CAUSES: Mapping[Cause, str] = {
+    "few rivals": f"a right answer is among the {NEAR_RANK} nearest, but so few compete that chance would do as well",
+    "lost but spared": "held-out names do no better than chance, and only names that training may have seen do",
+    "weak rank": f"the best right answer beats chance but is not among the {NEAR_RANK} nearest",
+    "odd row": "a right answer is near, but the row itself is odd",
+}
+"""What a report says of the causes of unclear tokens; those with nothing to judge by have a line of their own."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +67,33 @@ def statements(data: ReportData) -> list[Statement]:
 def headline(data: ReportData) -> str:
     """How many tokens landed where."""
     near, unclear, far = (data.verdicts.get(label, 0) for label in ("near", "unclear", "far"))
+    if few := _too_few(data):
+        told = (
+            f"No verdict is possible, for none of {data.tokens:,} new {plural(data.tokens, 'token')} can be near: {few}"
+        )
+        return f"{told}; {far:,} {plural(far, 'is', 'are')} far from it" if far else told
     return (
         f"{near:,} of {data.tokens:,} new {plural(data.tokens, 'token')} landed near "
         f"{'its' if data.tokens == 1 else 'their'} meaning, {unclear:,} {plural(unclear, 'is', 'are')} unclear, "
         f"{far:,} {plural(far, 'is', 'are')} far from it"
     )
+
+
+def _too_few(data: ReportData) -> str:
+    """Why no verdict is possible, where even the first place would be chance for every token; else nothing."""
+    rivals = [ranks.of for token in data.per_token for ranks in _judged(token)]
+    if not rivals or any(1 / of <= NEAR_CHANCE for of in rivals):
+        return ""
+    return (
+        f"at most {max(rivals):,} names or definitions compete, and a token at a random place comes first among so few "
+        f"more often than {NEAR_CHANCE:.0%} of the time"
+    )
+
+
+def _judged(token: TokenReport) -> list[Ranks]:
+    """The ranks that a verdict may rest on."""
+    related = [ranks for r in token.relations for ranks in (r.glossary, r.vocabulary) if ranks]
+    return related or ([token.definition_ranks] if token.definition_ranks else [])
 
 
 def _relations(data: ReportData) -> Iterator[Statement]:
@@ -147,11 +178,19 @@ def _confidence(data: ReportData) -> Iterator[Statement]:
 
 def _attention(data: ReportData) -> Iterator[Statement]:
     unsure = sorted((t.confidence, t.token) for t in data.per_token if t.confidence is not None)
+    few = _too_few(data)
+    if few:
+        yield Statement(
+            "bad",
+            f"No verdict is possible: {few}. Give the terms synonyms and categories, or add terms with definitions, "
+            f"until at least {round(1 / NEAR_CHANCE)} compete.",
+        )
     weak = [
         (
             "Look at the far ones first, and give them a definition, synonyms or more sentences, or leave them out:",
             [t.token for t in data.per_token if t.verdict == "far"],
         ),
+        *([] if few else _unclear(data)),
         (
             "Nothing to judge by, neither a related word nor a definition; the terms file can hold both:",
             [t.token for t in data.per_token if t.basis is None],
@@ -173,8 +212,8 @@ def _attention(data: ReportData) -> Iterator[Statement]:
     for text, tokens in weak:
         if tokens:
             yield Statement("bad", text, tuple(tokens[:NAMED]), max(0, len(tokens) - NAMED))
-    if data.per_token and not any(tokens for _, tokens in weak):
-        yield Statement("good", "Nothing stands out: no token is far, unsure or without evidence.")
+    if data.per_token and not few and not any(tokens for _, tokens in weak):
+        yield Statement("good", "Nothing stands out: no token is far, unclear, unsure or without evidence.")
     if data.skipped:
         yield Statement(
             "plain",
@@ -182,6 +221,17 @@ def _attention(data: ReportData) -> Iterator[Statement]:
             f"{plural(len(data.skipped), 'a token', 'tokens')}: "
             f"{_some([s['term'] for s in data.skipped])}.",
         )
+
+
+def _unclear(data: ReportData) -> Iterator[tuple[str, list[str]]]:
+    """The unclear tokens and their commonest cause, which come first."""
+    tokens = [t for t in data.per_token if t.verdict == "unclear" and t.cause in CAUSES]
+    if not tokens:
+        return
+    [(commonest, count)] = Counter(t.cause for t in tokens).most_common(1)
+    often = "because" if count == len(tokens) else f"{count:,} of {len(tokens):,} because"
+    names = [t.token for t in sorted(tokens, key=lambda t: t.cause != commonest)]
+    yield f"Unclear, {often} {CAUSES[commonest]}:", names
 
 
 def _frozen(data: ReportData) -> Iterator[Statement]:

@@ -32,7 +32,7 @@ function relations(row) {
     el("td", null, name, " ", heldOut ? el("span", {class: "tag"}, "held out") : null),
     el("td", null, kind), el("td", null, whole(trained(first))), el("td", null, whole(trained(second))),
     el("td", null, whole(first && first[0])));
-  return el("div", {class: "scroll"}, el("table", {class: "relations"},
+  return scroll(`Related words of ${row.token}`, el("table", {class: "relations"},
     el("thead", null, el("tr", null, head.map(name => el("th", {scope: "col"}, name)))),
     el("tbody", null, row.relations.map(line))));
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contrastok.eval.data import Basis, Label, Neighbor, Relation
+from contrastok.eval.data import Basis, Cause, Label, Neighbor, Relation
 
 NEAR_RANK = 10
 """A person reads about ten neighbours; a related word beyond that does not strike anybody as near."""
@@ -90,11 +90,12 @@ class Signals:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A label, why, and the rank that decided."""
+    """A label, why, the rank that decided, and what kind of thing makes it unclear."""
 
     label: Label
     reason: str
     basis: Basis | None = None
+    cause: Cause = ""
 
 
 def best_standing(relations: Sequence[Relation], held_out: bool) -> Standing | None:
@@ -120,26 +121,47 @@ def judge(signals: Signals) -> Verdict:
     """
     known = [s for s in (signals.held_out, signals.seen) if s] or [s for s in (signals.definition,) if s]
     if not known:
-        return Verdict("unclear", "the glossary gives neither a relation nor a definition to judge by.")
-    label, deciding = _from_standings(known)
+        return Verdict(
+            "unclear",
+            "the glossary gives neither a relation nor a definition to judge by.",
+            cause="nothing to judge by",
+        )
+    label, deciding, spared = _from_standings(known)
     doubts = _doubts(signals)
     if signals.twin is not None and signals.twin.cosine > COLLAPSE:
         label = "far"
         doubts = [f"all but the same vector as the new token {signals.twin.word!r} (cosine {signals.twin.cosine:.2f})"]
     elif label == "near" and doubts:
         label = "unclear"
-    notes = [*doubts, str(deciding)] + ([] if signals.sentences else ["no sentence in the corpus"])
-    return Verdict(label, "; ".join(notes) + ".", deciding.basis)
+    notes = [
+        *doubts,
+        str(deciding),
+        *([f"but not far, for the seen {spared}"] if spared and label == "unclear" else []),
+    ]
+    notes += [] if signals.sentences else ["no sentence in the corpus"]
+    cause = _cause(deciding, spared) if label == "unclear" else ""
+    return Verdict(label, "; ".join(notes) + ".", deciding.basis, cause)
 
 
-def _from_standings(known: Sequence[Standing]) -> tuple[Label, Standing]:
-    """Label, and the standing that decided; the first of `known` is the most trusted."""
+def _from_standings(known: Sequence[Standing]) -> tuple[Label, Standing, Standing | None]:
+    """Label, the standing that decided, and the one that alone spares it "far"; the first is the most trusted."""
     first, last = known[0], known[-1]
     if first.landed:
-        return "near", first
+        return "near", first, None
     if last.landed and not first.lost:
-        return "near", last
-    return ("far" if first.lost and last.lost else "unclear"), first
+        return "near", last, None
+    if first.lost and last.lost:
+        return "far", first, None
+    return "unclear", first, last if first.lost else None
+
+
+def _cause(deciding: Standing, spared: Standing | None) -> Cause:
+    """Why a token with that standing is unclear."""
+    if deciding.landed:
+        return "odd row"
+    if spared:
+        return "lost but spared"
+    return "few rivals" if deciding.basis.ranks.trained <= NEAR_RANK else "weak rank"
 
 
 def _doubts(signals: Signals) -> list[str]:

@@ -146,6 +146,7 @@ def _token(name: str, verdict: str, ranks: Ranks, confidence: float, leans_on: t
         evidence=Evidence(3, {"context-definition": 2}, 4, (f"A {EVIL} sentence.",), generated=2),
         confidence=confidence,
         leans_on=leans_on,
+        cause="weak rank" if verdict == "unclear" else "",
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from contrastok.eval.data import MapPoint, ReportData
+from contrastok.eval.data import Evidence, MapPoint, ReportData
 from contrastok.eval.html import render
 from contrastok.eval.map2d import TOKENS
 
@@ -168,15 +168,27 @@ def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
 def test_a_narrow_window_shows_everything_without_scrolling_sideways(
     browse: Callable[..., dict[str, Any]], data: ReportData
 ) -> None:
+    once = dataclasses.replace(data.per_token[0], evidence=Evidence(sentences=1, negatives=1))
     result = browse(
-        render(data),
+        render(dataclasses.replace(data, per_token=(once, *data.per_token[1:]))),
         """
         await until(() => document.querySelectorAll("svg.marks").length === 4);
         rows().forEach(row => row.click());
         result.widths = [document.documentElement.scrollWidth, innerWidth];
-        result.opened = [...document.querySelectorAll(".detail")].filter(detail => !detail.hidden).length;
+        const open = [...document.querySelectorAll(".detail")].filter(detail => !detail.hidden);
+        result.opened = open.length;
+        const edge = document.getElementById("table").parentElement.getBoundingClientRect().right;
+        result.beyond = open.flatMap(detail => [...detail.querySelectorAll("td > *, .spaces, .sides, .words")]).filter(
+          found => !found.closest(".relations") && found.getBoundingClientRect().right > edge + 1).length;
+        result.regions = [...document.querySelectorAll(".scroll")].filter(
+          found => found.tabIndex < 0 || !found.getAttribute("aria-label")).length;
+        result.bold = [...rows()[0].querySelectorAll(".c-after b")].map(found => found.textContent);
+        result.evidence = open[0].textContent;
         """,
         width=360,
     )
     wide, window = result["widths"]
     assert window == 360 and wide <= window and result["opened"] == 3
+    assert result["beyond"] == 0 and result["regions"] == 0
+    assert result["bold"] == [once.neighbors[0].after[1].word]  # the one that was no neighbour before training
+    assert "1 sentence;" in result["evidence"] and "1 negative." in result["evidence"]

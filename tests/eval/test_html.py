@@ -92,6 +92,15 @@ def test_the_scripts_make_no_markup_of_text() -> None:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b", source), file
 
 
+def test_what_scrolls_is_a_named_region_that_the_keyboard_reaches(page: Page) -> None:
+    found = [a for _, a in page.elements if a.get("class") == "scroll"]
+    assert len(found) == 5 and all(
+        a.get("role") == "region" and a["aria-label"] and a["tabindex"] == "0" for a in found
+    )
+    for file in ("report.js", "two_runs.js"):
+        assert 'class: "scroll"' not in (HERE / file).read_text(encoding="utf-8"), file
+
+
 def test_every_token_is_in_the_tables_data(page: Page, data: ReportData) -> None:
     rows = rows_of(page)
     assert [(r["token"], r["kind"]) for r in rows] == [(t.token, t.verdict) for t in data.per_token]
@@ -105,9 +114,9 @@ def test_every_token_is_in_the_tables_data(page: Page, data: ReportData) -> None
     assert columns_of(page) == [
         "token", "verdict", "pieces", "before", "after", "rank", "sure", "sentences", "norm", "move",
     ]  # fmt: skip
-    # the far one; the one with nothing to lean on; those that are unsure, least sure first
+    # the far one; the unclear one; the one with nothing to lean on; those that are unsure, least sure first
     assert [a["href"] for t, a in page.elements if t == "a" and re.match(r"#t\d", a["href"])] == [
-        "#t0", "#t2", "#t2", "#t0",
+        "#t0", "#t2", "#t2", "#t2", "#t0",
     ]  # fmt: skip
 
 
@@ -162,6 +171,12 @@ def test_the_page_says_what_the_data_says(data: ReportData) -> None:
     for said in ("1 of 3 new tokens landed near", "exact search over 100 rows", "PCA over 7 points", "4e-05"):
         assert said in text
     assert render(data) == text
+
+
+def test_the_legend_says_what_near_is_among(data: ReportData) -> None:
+    assert "among up to 50 glossary names or" in render(data)
+    bare = tuple(dataclasses.replace(token, relations=()) for token in data.per_token)
+    assert "related names, among glossary names or" in render(dataclasses.replace(data, per_token=bare))
 
 
 def test_without_a_map_and_a_curve_the_bundle_stays_out(data: ReportData) -> None:

@@ -153,6 +153,21 @@ def test_an_existing_page_stays_unless_told_otherwise(checkpoint: Path, tmp_path
     assert out.read_text().lstrip().startswith("<!DOCTYPE html>")
 
 
+def test_a_run_that_ends_while_the_page_is_made_leaves_no_file(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: object) -> str:
+        raise KeyboardInterrupt
+
+    names = {"out": tmp_path / "report.html", "csv": tmp_path / "report.csv", "json": tmp_path / "report.json"}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("contrastok.eval.html.render", killed)
+        report(ReportConfig(model=checkpoint, quiet=True, **names))
+    assert not list(tmp_path.iterdir())
+    report(ReportConfig(model=checkpoint, quiet=True, **names))
+    assert {file.name for file in tmp_path.iterdir()} == {path.name for path in names.values()}
+
+
 def test_a_folder_that_is_no_checkpoint_is_named(tiny_model: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint of contrastok"):
         report(ReportConfig(model=tiny_model, quiet=True))

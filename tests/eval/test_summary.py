@@ -71,3 +71,27 @@ def test_without_a_predictor_nothing_is_said_of_confidence(unpredicted: ReportDa
 def test_headline_and_names_of_the_far_ones(data: ReportData) -> None:
     assert headline(data) == "1 of 3 new tokens landed near their meaning, 1 is unclear, 1 is far from it"
     assert any(s.tokens == (data.per_token[0].token,) for s in statements(data))
+
+
+def test_unclear_tokens_are_named_with_the_commonest_cause_first(data: ReportData) -> None:
+    unclear = data.per_token[2]
+    assert "Unclear, because the best right answer beats chance but is not among the 10 nearest: skyr." in _told(
+        data, []
+    )
+    tokens = (dataclasses.replace(unclear, token="feta", cause="odd row"), unclear, unclear)
+    told = _told(dataclasses.replace(data, per_token=tokens), [])
+    assert "Unclear, 2 of 3 because the best right answer" in told and "10 nearest: skyr, skyr, feta." in told
+    near = (dataclasses.replace(data.per_token[1], relations=()),)
+    assert "Unclear" not in _told(dataclasses.replace(data, per_token=near), [])
+
+
+@pytest.mark.parametrize(("of", "possible"), [(19, False), (20, True)])
+def test_where_even_the_first_place_is_chance_no_verdict_is_claimed(data: ReportData, of: int, possible: bool) -> None:
+    tokens = tuple(
+        dataclasses.replace(t, relations=(), definition_ranks=Ranks(of, 1, 1), verdict="unclear", cause="few rivals")
+        for t in data.per_token
+    )
+    few = dataclasses.replace(data, per_token=tokens, verdicts={"near": 0, "unclear": 3, "far": 0})
+    why = "at most 19 names or definitions compete"
+    assert (why in headline(few), f"No verdict is possible: {why}" in _told(few, [])) == (not possible, not possible)
+    assert ("so few compete that chance would do as well" in _told(few, [])) is possible

@@ -52,6 +52,16 @@ def test_the_reason_names_the_rank_before_and_after_and_what_chance_would_do() -
     )
 
 
+def test_a_lost_token_that_is_not_far_says_what_spared_it() -> None:
+    seen = Standing(Basis("'bread'", "glossary names", Ranks(400, 100, 60)), 1)
+    assert judge(Signals(held_out=LOST, seen=seen)).reason == (
+        "held-out 'cheese' ranks 390 of 400 glossary names (100 before training; by chance 98%); "
+        "but not far, for the seen 'bread' ranks 60 of 400 glossary names (100 before training; by chance 15%)."
+    )
+    assert "not far" not in judge(Signals(held_out=WEAK, seen=LOST)).reason
+    assert "not far" not in judge(Signals(held_out=LOST, seen=seen, twin=Neighbor("feta", 0.97))).reason
+
+
 def test_chance_is_that_of_the_best_of_several() -> None:
     assert _standing(100).chance == pytest.approx(0.25)
     assert _standing(100, tries=2).chance == pytest.approx(1 - 0.75**2)
@@ -64,3 +74,13 @@ def test_a_relation_that_landed_in_the_vocabulary_goes_before_one_that_did_not_i
     assert best_standing(relations[:1], held_out=False) is None
     weak = [Relation("x", "broader", True, lost, lost)]
     assert best_standing(weak, held_out=True).basis.among == "glossary names"
+
+
+def test_an_unclear_token_has_a_cause() -> None:
+    asked = (
+        Signals(), Signals(held_out=WEAK), Signals(held_out=LOST, seen=SEEN), Signals(held_out=NEAR, norm_z=-9.0),
+        Signals(held_out=_standing(1, of=4)), Signals(held_out=NEAR), Signals(held_out=LOST),
+    )  # fmt: skip
+    assert [judge(signals).cause for signals in asked] == [
+        "nothing to judge by", "weak rank", "lost but spared", "odd row", "few rivals", "", "",
+    ]  # fmt: skip
