@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ SHOWN = 3
 
 LONGEST_DEFINITION = 60
 """Words."""
+
+THINKS, THOUGHT = "<think>", "</think>"
+"""Around what a reasoning model says to itself."""
 
 SYSTEM = "You write for a dictionary. You answer with one JSON object and nothing else."
 
@@ -155,13 +159,27 @@ def _written(model: Asked, wish: Wish, rules: Rules) -> Written:
 
 
 def json_object(answer: str) -> dict[str, Any] | None:
-    """The JSON object in an answer, whatever stands around it; None when there is none."""
-    start, end = answer.find("{"), answer.rfind("}")
-    try:
-        found = json.loads(answer[start : end + 1]) if 0 <= start < end else None
-    except (ValueError, RecursionError):
+    """The last JSON object in an answer, whatever stands around it; None when there is none.
+
+    What a model thinks before it answers, up to the last "</think>", is passed over.
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(whole := json.loads(answer), dict):  # "</think>" may be a term, too
+            return whole
+    said = answer.rpartition(THOUGHT)[2]
+    if said.lstrip().startswith(THINKS):  # and never came to an answer
         return None
-    return found if isinstance(found, dict) else None
+    found: dict[str, Any] | None = None
+    decoder, start = json.JSONDecoder(), said.find("{")
+    while start >= 0:
+        try:
+            found, end = decoder.raw_decode(said, start)
+        except RecursionError:
+            return None
+        except ValueError:
+            end = start + 1
+        start = said.find("{", end)
+    return found
 
 
 def judge(record: dict[str, Any], wish: Wish, rules: Rules) -> Written:

@@ -102,6 +102,11 @@ def test_a_prompt_tells_what_is_known_and_asks_for_what_is_not() -> None:
         ("{no json}", None),
         ("[1]", None),
         ('{"a": ' * 5000 + "}", None),
+        ('<think>The set {x, y} or {"a": 0}?</think>\n{"a": 1}', {"a": 1}),
+        ('{"a": 0}</think> no, </think> {"a": 1}', {"a": 1}),
+        ('<think>Perhaps {"a": 0}', None),
+        ('Of {these}: {"a": 0}, then {"a": {"b": 1}} {so}', {"a": {"b": 1}}),
+        ('{"a": "</think>"}', {"a": "</think>"}),
     ],
 )
 def test_the_object_is_found_in_the_answer(answer: str, found: object) -> None:
