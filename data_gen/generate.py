@@ -19,6 +19,7 @@ from contrastok.data_gen.terms import Term
 from contrastok.data_gen.text_files import clean
 
 WITHOUT_TERM, TOO_LONG, REPEATED, NO_TEXT = "without the term", "too long", "repeated", "no text"
+WITH_TERM = "a definition with the term"
 """Why a sentence or definition is refused, beside the reasons of the corpus."""
 
 TRIES = 2
@@ -232,6 +233,9 @@ def _definition(item: object, wish: Wish, rules: Rules, refused: Counter[str]) -
         return ""
     if text.count(" ") >= LONGEST_DEFINITION:
         refused[TOO_LONG] += 1
+        return ""
+    if any(match.term_index == wish.index for match in rules.matcher.find(text)):
+        refused[WITH_TERM] += 1
         return ""
     return text
 

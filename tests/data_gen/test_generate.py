@@ -14,6 +14,7 @@ from contrastok.data_gen.generate import (
     NO_TEXT,
     REPEATED,
     TOO_LONG,
+    WITH_TERM,
     WITHOUT_TERM,
     Rules,
     Wish,
@@ -69,12 +70,25 @@ def test_only_sentences_with_the_term_are_kept(rules: Rules) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"), [("Halloumi", NO_TEXT), ("", NO_TEXT), (3, NO_TEXT), ("very " * 60 + "good", TOO_LONG)]
+    ("said", "reason"),
+    [
+        ("Halloumi", NO_TEXT),
+        ("", NO_TEXT),
+        (3, NO_TEXT),
+        ("very " * 60 + "good", TOO_LONG),
+        ("halloumi is halloumi", WITH_TERM),
+        ("A cheese: Halloumi.", WITH_TERM),
+    ],
 )
 def test_a_definition_must_say_something(rules: Rules, said: object, reason: str) -> None:
     written = judge({"definition": said, "sentences": "none"}, wish(), rules)
     assert (written.definition, written.sentences, written.refused) == ("", (), {reason: 1})
     assert judge({"definition": said}, wish(definition="mine"), rules).refused == {}
+
+
+@pytest.mark.parametrize("said", ["what halloumis are", "eaten with sumac"])
+def test_a_definition_may_hold_other_words(rules: Rules, said: str) -> None:
+    assert judge({"definition": said}, wish(), rules).definition == said
 
 
 def test_a_prompt_tells_what_is_known_and_asks_for_what_is_not() -> None:
