@@ -28,6 +28,9 @@ LONGEST_WAIT = 60.0
 MOST_TOKENS = 2048
 """That an answer may have."""
 
+SHOWN = 200
+"""Characters of what a server says instead of an answer."""
+
 BUSY = (408, 409, 425, 429)
 """Status codes, beside all from 500 on, after which the same request may succeed."""
 
@@ -67,7 +70,8 @@ class ChatServer:
             seed: of the server's sampling.
 
         Raises:
-            ModelError: the server refuses, or does not answer after all tries. What it said before is kept.
+            ModelError: the server refuses, sends no chat completion, or does not answer after all tries. What it said
+                before is kept.
         """
         asked = {
             "model": self.options.llm_model,
@@ -82,7 +86,10 @@ class ChatServer:
         if kept is not None:
             self._count("cached")
             return kept
-        answer = _content(self._sent(asked))
+        body = self._sent(asked)
+        answer = _content(body)
+        if answer is None:
+            raise self._failed(f"no chat completion: {_shown(body)}", _hint(404))
         if answer:  # a full disk costs time, not the run
             with contextlib.suppress(OutputError), atomic_file(file) as partial:
                 partial.write_text(json.dumps({"asked": asked, "answer": answer}), encoding="utf-8")
@@ -111,11 +118,11 @@ class ChatServer:
                 problem = f"no answer within {self.options.llm_timeout:g} s"
                 continue
             except httpx2.TransportError as error:
-                problem = f"no connection ({error})"
+                problem = f"no connection ({_visible(str(error))})"
                 continue
             if response.status_code == 200:
                 return response.content
-            problem = f"status {response.status_code}: {response.text[:200].strip()}"
+            problem = f"status {response.status_code}: {_shown(response.content)}"
             if response.status_code < 500 and response.status_code not in BUSY:
                 raise self._failed(problem, _hint(response.status_code))
             wait = _asked_wait(response.headers.get("retry-after"), wait)
@@ -160,13 +167,23 @@ def _asked_wait(header: str | None, otherwise: float) -> float:
         return otherwise
 
 
-def _content(body: bytes) -> str:
-    """The text of a chat completion; "" where it is none, which is an answer too: a useless one."""
+def _content(body: bytes) -> str | None:
+    """The text of a chat completion, "" where it has none; None where the body is no chat completion."""
     try:
-        text = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
-    return text if isinstance(text, str) else ""
+        text = json.loads(body)["choices"][0]["message"].get("content")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return "" if text is None else text if isinstance(text, str) else None
+
+
+def _shown(body: bytes) -> str:
+    """The beginning of a body, safe for a terminal."""
+    return _visible(body[: 8 * SHOWN].decode(errors="replace").strip()[:SHOWN])
+
+
+def _visible(text: str) -> str:
+    """With control characters and the like as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _read(file: Path) -> str | None:

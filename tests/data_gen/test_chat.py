@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -93,15 +94,37 @@ def test_silence_is_a_failure_too(server: Any, tmp_path: Path) -> None:
     [
         "<html>",
         "[]",
+        '{"choices": [{"mess',
         {"choices": []},
-        {"choices": [{"message": {"content": None}}]},
+        {"choices": [{"message": "hi"}]},
+        {"choices": [{"message": {"content": ["hi"]}}]},
         {"choices": [{"text": 1}]},
         "[" * 9999,
     ],
 )
-def test_what_is_no_completion_is_no_answer_and_not_kept(server: Any, tmp_path: Path, body: object) -> None:
+def test_what_is_no_completion_is_told_and_not_kept(server: Any, tmp_path: Path, body: object) -> None:
     server.reply = lambda asked: (200, body)
+    with pytest.raises(ModelError, match="no chat completion: ") as caught:
+        chat(server, tmp_path).ask(HELLO, 0)
+    said = body if isinstance(body, str) else json.dumps(body)
+    assert caught.value.what.endswith(f": {said[:200]}") and "ends in /v1" in caught.value.hint
+    assert len(server.asked) == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("message", [{"content": None}, {"content": ""}, {"reasoning_content": "hm"}])
+def test_a_completion_without_text_is_an_empty_answer_and_not_kept(
+    server: Any, tmp_path: Path, message: dict[str, Any]
+) -> None:
+    server.reply = lambda asked: (200, {"choices": [{"message": message}]})
     assert chat(server, tmp_path).ask(HELLO, 0) == "" and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_what_a_server_says_cannot_steer_the_terminal(server: Any, tmp_path: Path, status: int) -> None:
+    server.reply = lambda asked: (status, "\x1b[2Jgr\u00fcn\n\x9b1m\u202e\x07")
+    with pytest.raises(ModelError) as caught:
+        chat(server, tmp_path).ask(HELLO, 0)
+    assert "\\x1b[2Jgr\u00fcn\\n\\x9b1m\\u202e\\x07" in caught.value.what and caught.value.what.isprintable()
 
 
 def test_requests_keep_their_pace() -> None:
