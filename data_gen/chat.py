@@ -36,10 +36,10 @@ BUSY = (408, 409, 425, 429)
 
 
 class ChatServer:
-    """Sends prompts, waits where the server asks for it, and keeps every answer on disk.
+    """Sends prompts, waits where the server asks for it, and keeps every answer of use on disk.
 
-    Answers are kept by the hash of what was asked (model, prompt, seed), whatever server gave them: a run that was
-    killed does not ask again.
+    Answers are kept by the hash of what was asked (server, model, prompt, seed): a run that was killed does not ask
+    again.
 
     Args:
         options: server, model, and how patient to be; `llm` is given.
@@ -62,12 +62,13 @@ class ChatServer:
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter(requests=0, cached=0)
 
-    def ask(self, messages: Sequence[dict[str, str]], seed: int) -> str:
+    def ask(self, messages: Sequence[dict[str, str]], seed: int, usable: Callable[[str], object] = bool) -> str:
         """The model's answer.
 
         Args:
             messages: of the chat, each with role and content.
             seed: of the server's sampling.
+            usable: tells answers that are kept from those that another run shall ask for again.
 
         Raises:
             ModelError: the server refuses, sends no chat completion, or does not answer after all tries. What it said
@@ -80,19 +81,20 @@ class ChatServer:
             "temperature": 0.7,
             "max_tokens": MOST_TOKENS,
         }
-        mark = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        named = {"url": self.url, **asked}
+        mark = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
         file = self.folder / mark[:2] / f"{mark}.json"
         kept = _read(file)
-        if kept is not None:
+        if kept is not None and usable(kept):
             self._count("cached")
             return kept
         body = self._sent(asked)
         answer = _content(body)
         if answer is None:
             raise self._failed(f"no chat completion: {_shown(body)}", _hint(404))
-        if answer:  # a full disk costs time, not the run
+        if usable(answer):  # a full disk costs time, not the run
             with contextlib.suppress(OutputError), atomic_file(file) as partial:
-                partial.write_text(json.dumps({"asked": asked, "answer": answer}), encoding="utf-8")
+                partial.write_text(json.dumps({"asked": named, "answer": answer}), encoding="utf-8")
         return answer
 
     def close(self) -> None:

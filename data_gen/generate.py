@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -42,6 +42,9 @@ Write a JSON object with these fields:
 {wanted}
 Use the word exactly as it is spelled above. If you do not know the word, answer {{}}."""
 
+FIELDS = {"definition", "sentences"}
+"""That an answer may have."""
+
 DEFINITION = '"definition": one phrase of at most 30 words that says what the word means, without the word itself'
 SENTENCES = (
     '"sentences": a list of {count} different sentences of 8 to 30 words, each with the word, as real texts use it'
@@ -51,8 +54,8 @@ SENTENCES = (
 class Asked(Protocol):
     """A language model."""
 
-    def ask(self, messages: Sequence[dict[str, str]], seed: int) -> str:
-        """Its answer to a chat."""
+    def ask(self, messages: Sequence[dict[str, str]], seed: int, usable: Callable[[str], object]) -> str:
+        """Its answer to a chat; what is not usable may be asked for again."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +156,19 @@ def write_missing(model: Asked, wishes: Sequence[Wish], rules: Rules, parallel: 
 
 def _written(model: Asked, wish: Wish, rules: Rules) -> Written:
     for attempt in range(TRIES):
-        record = json_object(model.ask(wish.messages(), rules.seed + attempt))
+        record = _record(model.ask(wish.messages(), rules.seed + attempt, lambda said: _record(said) is not None))
         if record is not None:
             return judge(record, wish, rules)
     return Written(answered=False)
+
+
+def _record(answer: str) -> dict[str, Any] | None:
+    """What was asked for: an object with one of the fields, or the empty one of a model that does not know the word.
+
+    Objects within an answer that was cut off are neither.
+    """
+    found = json_object(answer)
+    return found if found is not None and (not found or FIELDS & found.keys()) else None
 
 
 def json_object(answer: str) -> dict[str, Any] | None:

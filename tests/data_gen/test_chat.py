@@ -40,6 +40,14 @@ def test_an_answer_is_kept_by_what_was_asked(server: Any, tmp_path: Path) -> Non
         chat(server, tmp_path).ask(HELLO, seed)
     chat(server, tmp_path, llm_model="other").ask(HELLO, 0)
     assert len(server.asked) == 4  # the one that was damaged
+    chat(server, tmp_path, llm=f"{server.url}/other").ask(HELLO, 0)
+    assert len(server.asked) == 5  # another server
+
+
+def test_an_answer_that_is_not_usable_is_asked_for_again(server: Any, tmp_path: Path) -> None:
+    server.reply = in_turn(*((200, server.completion(text)) for text in ("I am sorry.", "{}")))
+    answers = [chat(server, tmp_path).ask(HELLO, 0, lambda said: "{" in said) for _ in range(3)]
+    assert answers == ["I am sorry.", "{}", "{}"]
 
 
 def test_the_key_comes_from_the_environment(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

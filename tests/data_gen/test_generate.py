@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contrastok.console import Console
+from contrastok.data_gen.chat import ChatServer
 from contrastok.data_gen.evidence import NOT_ENCODED, TOO_SHORT, Evidence
 from contrastok.data_gen.findings import Sentence
 from contrastok.data_gen.fold import Fold
@@ -26,6 +28,7 @@ from contrastok.data_gen.generate import (
 from contrastok.data_gen.matcher import TermMatcher
 from contrastok.data_gen.missing import with_written, without_written
 from contrastok.data_gen.terms import Term
+from contrastok.llm_config import LLMOptions
 
 TERMS = ["halloumi", "sumac"]
 FOUND = Sentence("We grilled the halloumi outside.", ((15, 23),), "corpus.txt:1")
@@ -129,7 +132,7 @@ def test_the_object_is_found_in_the_answer(answer: str, found: object) -> None:
 
 def test_another_seed_is_tried_where_an_answer_cannot_be_read(rules: Rules) -> None:
     class Model:
-        def ask(self, messages: Sequence[dict[str, str]], seed: int) -> str:
+        def ask(self, messages: Sequence[dict[str, str]], seed: int, usable: Callable[[str], object]) -> str:
             if "sumac" in messages[1]["content"]:
                 return "I am sorry."
             return json.dumps({"definition": f"a cheese by seed {seed}"}) if seed else "..."
@@ -139,6 +142,17 @@ def test_another_seed_is_tried_where_an_answer_cannot_be_read(rules: Rules) -> N
     assert [one.definition for one in written] == ["a cheese by seed 1", ""]
     told = account(written, wishes)
     assert told["no_answer"] == ["sumac"] and (told["terms_asked"], told["definitions"]) == (2, 1)
+
+
+def test_only_answers_that_can_be_read_are_kept(rules: Rules, server: Any, tmp_path: Path) -> None:
+    cut_off = '{"sentences": [{"text": "Slices of halloumi."}, {"te'
+    said = iter(["I am sorry.", cut_off, "{}", "I was never asked."])
+    server.reply = lambda asked: (200, server.completion(next(said)))
+    model = ChatServer(LLMOptions(llm=server.url, llm_model="tiny"), tmp_path)
+    written = [write_missing(model, [wish()], rules, 1, Console(quiet=True))[0] for _ in range(3)]
+    model.close()
+    assert [one.answered for one in written] == [False, True, True]
+    assert [asked["seed"] for asked in server.asked] == [0, 1, 0] and model.counts["cached"] == 1
 
 
 def test_what_was_written_can_be_told_from_what_was_found(rules: Rules) -> None:
