@@ -28,6 +28,9 @@ LONGEST_WAIT = 60.0
 MOST_TOKENS = 2048
 """That an answer may have."""
 
+MOST_BYTES = 4 * 2**20
+"""That a response may have: far more than an answer of so many tokens takes."""
+
 SHOWN = 200
 """Characters of what a server says instead of an answer."""
 
@@ -115,22 +118,37 @@ class ChatServer:
             self._count("requests")
             wait = min(0.5 * 2**attempt, LONGEST_WAIT)
             try:
-                response = self._client.post(self.url, json=asked)
+                response, body = self._response(asked)
             except httpx2.TimeoutException:
                 problem = f"no answer within {self.options.llm_timeout:g} s"
                 continue
+            except httpx2.DecodingError as error:
+                raise self._failed(f"no chat completion: {_visible(str(error))}", _hint(404)) from error
             except httpx2.TransportError as error:
                 problem = f"no connection ({_visible(str(error))})"
                 continue
             if response.status_code == 200:
-                return response.content
-            problem = f"status {response.status_code}: {_shown(response.content)}"
+                return body
+            problem = f"status {response.status_code}: {_shown(body)}"
             if response.status_code < 500 and response.status_code not in BUSY:
                 raise self._failed(problem, _hint(response.status_code))
             wait = _asked_wait(response.headers.get("retry-after"), wait)
         raise self._failed(
             f"{problem}, {self.options.llm_retries + 1} times", "see that it runs; then give the same command again"
         )
+
+    def _response(self, asked: dict[str, Any]) -> tuple[httpx2.Response, bytes]:
+        """A response and its body. The client's timeout is for each read: the whole is timed here, after each."""
+        deadline = time.monotonic() + self.options.llm_timeout
+        body = bytearray()
+        with self._client.stream("POST", self.url, json=asked) as response:
+            for part in response.iter_bytes():
+                body += part
+                if len(body) > MOST_BYTES:
+                    raise self._failed(f"more than {MOST_BYTES >> 20} MB: {_shown(bytes(body))}", _hint(404))
+                if time.monotonic() > deadline:
+                    raise httpx2.ReadTimeout("the answer is not complete")
+        return response, bytes(body)
 
     def _failed(self, what: str, hint: str) -> ModelError:
         return ModelError(f"the language model does not answer: {what}", where=self.url, hint=hint)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from contrastok.data_gen.chat import KEY, ChatServer, Pace
+from contrastok.data_gen.chat import KEY, MOST_BYTES, ChatServer, Pace
 from contrastok.errors import ModelError
 from contrastok.llm_config import LLMOptions
 
@@ -133,6 +136,38 @@ def test_what_a_server_says_cannot_steer_the_terminal(server: Any, tmp_path: Pat
     with pytest.raises(ModelError) as caught:
         chat(server, tmp_path).ask(HELLO, 0)
     assert "\\x1b[2Jgr\u00fcn\\n\\x9b1m\\u202e\\x07" in caught.value.what and caught.value.what.isprintable()
+
+
+def test_an_answer_without_end_is_a_failure(server: Any, tmp_path: Path) -> None:
+    server.reply = lambda asked: (200, server.completion("x" * MOST_BYTES))
+    with pytest.raises(ModelError, match=r'more than 4 MB: {"choices"'):
+        chat(server, tmp_path).ask(HELLO, 0)
+    assert len(server.asked) == 1
+
+
+def test_a_body_that_cannot_be_unpacked_is_no_completion(server: Any, tmp_path: Path) -> None:
+    server.reply = lambda asked: (200, "plain", {"content-encoding": "gzip"})
+    with pytest.raises(ModelError, match="no chat completion: "):
+        chat(server, tmp_path).ask(HELLO, 0)
+
+
+def test_an_answer_in_drips_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n")
+                for _ in range(40):
+                    connection.sendall(b" ")
+                    time.sleep(0.1)
+
+        threading.Thread(target=drip, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        told = LLMOptions(llm=url, llm_model="tiny", llm_retries=0, llm_timeout=0.5)
+        with pytest.raises(ModelError, match=r"no answer within 0\.5 s, 1 times"):
+            ChatServer(told, tmp_path).ask(HELLO, 0)
 
 
 def test_requests_keep_their_pace() -> None:
