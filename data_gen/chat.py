@@ -28,15 +28,21 @@ LONGEST_WAIT = 60.0
 MOST_TOKENS = 2048
 """That an answer may have."""
 
+MOST_BYTES = 4 * 2**20
+"""That a response may have: far more than an answer of so many tokens takes."""
+
+SHOWN = 200
+"""Characters of what a server says instead of an answer."""
+
 BUSY = (408, 409, 425, 429)
 """Status codes, beside all from 500 on, after which the same request may succeed."""
 
 
 class ChatServer:
-    """Sends prompts, waits where the server asks for it, and keeps every answer on disk.
+    """Sends prompts, waits where the server asks for it, and keeps every answer of use on disk.
 
-    Answers are kept by the hash of what was asked (model, prompt, seed), whatever server gave them: a run that was
-    killed does not ask again.
+    Answers are kept by the hash of what was asked (server, model, prompt, seed): a run that was killed does not ask
+    again.
 
     Args:
         options: server, model, and how patient to be; `llm` is given.
@@ -59,15 +65,17 @@ class ChatServer:
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter(requests=0, cached=0)
 
-    def ask(self, messages: Sequence[dict[str, str]], seed: int) -> str:
+    def ask(self, messages: Sequence[dict[str, str]], seed: int, usable: Callable[[str], object] = bool) -> str:
         """The model's answer.
 
         Args:
             messages: of the chat, each with role and content.
             seed: of the server's sampling.
+            usable: tells answers that are kept from those that another run shall ask for again.
 
         Raises:
-            ModelError: the server refuses, or does not answer after all tries. What it said before is kept.
+            ModelError: the server refuses, sends no chat completion, or does not answer after all tries. What it said
+                before is kept.
         """
         asked = {
             "model": self.options.llm_model,
@@ -76,16 +84,20 @@ class ChatServer:
             "temperature": 0.7,
             "max_tokens": MOST_TOKENS,
         }
-        mark = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+        named = {"url": self.url, **asked}
+        mark = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
         file = self.folder / mark[:2] / f"{mark}.json"
         kept = _read(file)
-        if kept is not None:
+        if kept is not None and usable(kept):
             self._count("cached")
             return kept
-        answer = _content(self._sent(asked))
-        if answer:  # a full disk costs time, not the run
+        body = self._sent(asked)
+        answer = _content(body)
+        if answer is None:
+            raise self._failed(f"no chat completion: {_shown(body)}", _hint(404))
+        if usable(answer):  # a full disk costs time, not the run
             with contextlib.suppress(OutputError), atomic_file(file) as partial:
-                partial.write_text(json.dumps({"asked": asked, "answer": answer}), encoding="utf-8")
+                partial.write_text(json.dumps({"asked": named, "answer": answer}), encoding="utf-8")
         return answer
 
     def close(self) -> None:
@@ -106,22 +118,37 @@ class ChatServer:
             self._count("requests")
             wait = min(0.5 * 2**attempt, LONGEST_WAIT)
             try:
-                response = self._client.post(self.url, json=asked)
+                response, body = self._response(asked)
             except httpx2.TimeoutException:
                 problem = f"no answer within {self.options.llm_timeout:g} s"
                 continue
+            except httpx2.DecodingError as error:
+                raise self._failed(f"no chat completion: {_visible(str(error))}", _hint(404)) from error
             except httpx2.TransportError as error:
-                problem = f"no connection ({error})"
+                problem = f"no connection ({_visible(str(error))})"
                 continue
             if response.status_code == 200:
-                return response.content
-            problem = f"status {response.status_code}: {response.text[:200].strip()}"
+                return body
+            problem = f"status {response.status_code}: {_shown(body)}"
             if response.status_code < 500 and response.status_code not in BUSY:
                 raise self._failed(problem, _hint(response.status_code))
             wait = _asked_wait(response.headers.get("retry-after"), wait)
         raise self._failed(
             f"{problem}, {self.options.llm_retries + 1} times", "see that it runs; then give the same command again"
         )
+
+    def _response(self, asked: dict[str, Any]) -> tuple[httpx2.Response, bytes]:
+        """A response and its body. The client's timeout is for each read: the whole is timed here, after each."""
+        deadline = time.monotonic() + self.options.llm_timeout
+        body = bytearray()
+        with self._client.stream("POST", self.url, json=asked) as response:
+            for part in response.iter_bytes():
+                body += part
+                if len(body) > MOST_BYTES:
+                    raise self._failed(f"more than {MOST_BYTES >> 20} MB: {_shown(bytes(body))}", _hint(404))
+                if time.monotonic() > deadline:
+                    raise httpx2.ReadTimeout("the answer is not complete")
+        return response, bytes(body)
 
     def _failed(self, what: str, hint: str) -> ModelError:
         return ModelError(f"the language model does not answer: {what}", where=self.url, hint=hint)
@@ -160,13 +187,23 @@ def _asked_wait(header: str | None, otherwise: float) -> float:
         return otherwise
 
 
-def _content(body: bytes) -> str:
-    """The text of a chat completion; "" where it is none, which is an answer too: a useless one."""
+def _content(body: bytes) -> str | None:
+    """The text of a chat completion, "" where it has none; None where the body is no chat completion."""
     try:
-        text = json.loads(body)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return ""
-    return text if isinstance(text, str) else ""
+        text = json.loads(body)["choices"][0]["message"].get("content")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return "" if text is None else text if isinstance(text, str) else None
+
+
+def _shown(body: bytes) -> str:
+    """The beginning of a body, safe for a terminal."""
+    return _visible(body[: 8 * SHOWN].decode(errors="replace").strip()[:SHOWN])
+
+
+def _visible(text: str) -> str:
+    """With control characters and the like as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _read(file: Path) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from contrastok.data_gen.terms import Term
 from contrastok.data_gen.text_files import clean
 
 WITHOUT_TERM, TOO_LONG, REPEATED, NO_TEXT = "without the term", "too long", "repeated", "no text"
+WITH_TERM = "a definition with the term"
 """Why a sentence or definition is refused, beside the reasons of the corpus."""
 
 TRIES = 2
@@ -29,6 +31,9 @@ SHOWN = 3
 LONGEST_DEFINITION = 60
 """Words."""
 
+THINKS, THOUGHT = "<think>", "</think>"
+"""Around what a reasoning model says to itself."""
+
 SYSTEM = "You write for a dictionary. You answer with one JSON object and nothing else."
 
 PROMPT = """The word is: {token}
@@ -36,6 +41,9 @@ PROMPT = """The word is: {token}
 Write a JSON object with these fields:
 {wanted}
 Use the word exactly as it is spelled above. If you do not know the word, answer {{}}."""
+
+FIELDS = {"definition", "sentences"}
+"""That an answer may have."""
 
 DEFINITION = '"definition": one phrase of at most 30 words that says what the word means, without the word itself'
 SENTENCES = (
@@ -46,8 +54,8 @@ SENTENCES = (
 class Asked(Protocol):
     """A language model."""
 
-    def ask(self, messages: Sequence[dict[str, str]], seed: int) -> str:
-        """Its answer to a chat."""
+    def ask(self, messages: Sequence[dict[str, str]], seed: int, usable: Callable[[str], object]) -> str:
+        """Its answer to a chat; what is not usable may be asked for again."""
 
 
 @dataclass(frozen=True)
@@ -148,20 +156,43 @@ def write_missing(model: Asked, wishes: Sequence[Wish], rules: Rules, parallel: 
 
 def _written(model: Asked, wish: Wish, rules: Rules) -> Written:
     for attempt in range(TRIES):
-        record = json_object(model.ask(wish.messages(), rules.seed + attempt))
+        record = _record(model.ask(wish.messages(), rules.seed + attempt, lambda said: _record(said) is not None))
         if record is not None:
             return judge(record, wish, rules)
     return Written(answered=False)
 
 
+def _record(answer: str) -> dict[str, Any] | None:
+    """What was asked for: an object with one of the fields, or the empty one of a model that does not know the word.
+
+    Objects within an answer that was cut off are neither.
+    """
+    found = json_object(answer)
+    return found if found is not None and (not found or FIELDS & found.keys()) else None
+
+
 def json_object(answer: str) -> dict[str, Any] | None:
-    """The JSON object in an answer, whatever stands around it; None when there is none."""
-    start, end = answer.find("{"), answer.rfind("}")
-    try:
-        found = json.loads(answer[start : end + 1]) if 0 <= start < end else None
-    except (ValueError, RecursionError):
+    """The last JSON object in an answer, whatever stands around it; None when there is none.
+
+    What a model thinks before it answers, up to the last "</think>", is passed over.
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(whole := json.loads(answer), dict):  # "</think>" may be a term, too
+            return whole
+    said = answer.rpartition(THOUGHT)[2]
+    if said.lstrip().startswith(THINKS):  # and never came to an answer
         return None
-    return found if isinstance(found, dict) else None
+    found: dict[str, Any] | None = None
+    decoder, start = json.JSONDecoder(), said.find("{")
+    while start >= 0:
+        try:
+            found, end = decoder.raw_decode(said, start)
+        except RecursionError:
+            return None
+        except ValueError:
+            end = start + 1
+        start = said.find("{", end)
+    return found
 
 
 def judge(record: dict[str, Any], wish: Wish, rules: Rules) -> Written:
@@ -214,6 +245,9 @@ def _definition(item: object, wish: Wish, rules: Rules, refused: Counter[str]) -
         return ""
     if text.count(" ") >= LONGEST_DEFINITION:
         refused[TOO_LONG] += 1
+        return ""
+    if any(match.term_index == wish.index for match in rules.matcher.find(text)):
+        refused[WITH_TERM] += 1
         return ""
     return text
 

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from contrastok.data_gen.chat import KEY, ChatServer, Pace
+from contrastok.data_gen.chat import KEY, MOST_BYTES, ChatServer, Pace
 from contrastok.errors import ModelError
 from contrastok.llm_config import LLMOptions
 
@@ -39,6 +43,14 @@ def test_an_answer_is_kept_by_what_was_asked(server: Any, tmp_path: Path) -> Non
         chat(server, tmp_path).ask(HELLO, seed)
     chat(server, tmp_path, llm_model="other").ask(HELLO, 0)
     assert len(server.asked) == 4  # the one that was damaged
+    chat(server, tmp_path, llm=f"{server.url}/other").ask(HELLO, 0)
+    assert len(server.asked) == 5  # another server
+
+
+def test_an_answer_that_is_not_usable_is_asked_for_again(server: Any, tmp_path: Path) -> None:
+    server.reply = in_turn(*((200, server.completion(text)) for text in ("I am sorry.", "{}")))
+    answers = [chat(server, tmp_path).ask(HELLO, 0, lambda said: "{" in said) for _ in range(3)]
+    assert answers == ["I am sorry.", "{}", "{}"]
 
 
 def test_the_key_comes_from_the_environment(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,15 +105,69 @@ def test_silence_is_a_failure_too(server: Any, tmp_path: Path) -> None:
     [
         "<html>",
         "[]",
+        '{"choices": [{"mess',
         {"choices": []},
-        {"choices": [{"message": {"content": None}}]},
+        {"choices": [{"message": "hi"}]},
+        {"choices": [{"message": {"content": ["hi"]}}]},
         {"choices": [{"text": 1}]},
         "[" * 9999,
     ],
 )
-def test_what_is_no_completion_is_no_answer_and_not_kept(server: Any, tmp_path: Path, body: object) -> None:
+def test_what_is_no_completion_is_told_and_not_kept(server: Any, tmp_path: Path, body: object) -> None:
     server.reply = lambda asked: (200, body)
+    with pytest.raises(ModelError, match="no chat completion: ") as caught:
+        chat(server, tmp_path).ask(HELLO, 0)
+    said = body if isinstance(body, str) else json.dumps(body)
+    assert caught.value.what.endswith(f": {said[:200]}") and "ends in /v1" in caught.value.hint
+    assert len(server.asked) == 1 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("message", [{"content": None}, {"content": ""}, {"reasoning_content": "hm"}])
+def test_a_completion_without_text_is_an_empty_answer_and_not_kept(
+    server: Any, tmp_path: Path, message: dict[str, Any]
+) -> None:
+    server.reply = lambda asked: (200, {"choices": [{"message": message}]})
     assert chat(server, tmp_path).ask(HELLO, 0) == "" and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_what_a_server_says_cannot_steer_the_terminal(server: Any, tmp_path: Path, status: int) -> None:
+    server.reply = lambda asked: (status, "\x1b[2Jgr\u00fcn\n\x9b1m\u202e\x07")
+    with pytest.raises(ModelError) as caught:
+        chat(server, tmp_path).ask(HELLO, 0)
+    assert "\\x1b[2Jgr\u00fcn\\n\\x9b1m\\u202e\\x07" in caught.value.what and caught.value.what.isprintable()
+
+
+def test_an_answer_without_end_is_a_failure(server: Any, tmp_path: Path) -> None:
+    server.reply = lambda asked: (200, server.completion("x" * MOST_BYTES))
+    with pytest.raises(ModelError, match=r'more than 4 MB: {"choices"'):
+        chat(server, tmp_path).ask(HELLO, 0)
+    assert len(server.asked) == 1
+
+
+def test_a_body_that_cannot_be_unpacked_is_no_completion(server: Any, tmp_path: Path) -> None:
+    server.reply = lambda asked: (200, "plain", {"content-encoding": "gzip"})
+    with pytest.raises(ModelError, match="no chat completion: "):
+        chat(server, tmp_path).ask(HELLO, 0)
+
+
+def test_an_answer_in_drips_is_given_up_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n")
+                for _ in range(40):
+                    connection.sendall(b" ")
+                    time.sleep(0.1)
+
+        threading.Thread(target=drip, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        told = LLMOptions(llm=url, llm_model="tiny", llm_retries=0, llm_timeout=0.5)
+        with pytest.raises(ModelError, match=r"no answer within 0\.5 s, 1 times"):
+            ChatServer(told, tmp_path).ask(HELLO, 0)
 
 
 def test_requests_keep_their_pace() -> None:

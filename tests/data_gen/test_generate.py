@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from contrastok.console import Console
+from contrastok.data_gen.chat import ChatServer
 from contrastok.data_gen.evidence import NOT_ENCODED, TOO_SHORT, Evidence
 from contrastok.data_gen.findings import Sentence
 from contrastok.data_gen.fold import Fold
@@ -14,6 +16,7 @@ from contrastok.data_gen.generate import (
     NO_TEXT,
     REPEATED,
     TOO_LONG,
+    WITH_TERM,
     WITHOUT_TERM,
     Rules,
     Wish,
@@ -25,6 +28,7 @@ from contrastok.data_gen.generate import (
 from contrastok.data_gen.matcher import TermMatcher
 from contrastok.data_gen.missing import with_written, without_written
 from contrastok.data_gen.terms import Term
+from contrastok.llm_config import LLMOptions
 
 TERMS = ["halloumi", "sumac"]
 FOUND = Sentence("We grilled the halloumi outside.", ((15, 23),), "corpus.txt:1")
@@ -69,12 +73,25 @@ def test_only_sentences_with_the_term_are_kept(rules: Rules) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"), [("Halloumi", NO_TEXT), ("", NO_TEXT), (3, NO_TEXT), ("very " * 60 + "good", TOO_LONG)]
+    ("said", "reason"),
+    [
+        ("Halloumi", NO_TEXT),
+        ("", NO_TEXT),
+        (3, NO_TEXT),
+        ("very " * 60 + "good", TOO_LONG),
+        ("halloumi is halloumi", WITH_TERM),
+        ("A cheese: Halloumi.", WITH_TERM),
+    ],
 )
 def test_a_definition_must_say_something(rules: Rules, said: object, reason: str) -> None:
     written = judge({"definition": said, "sentences": "none"}, wish(), rules)
     assert (written.definition, written.sentences, written.refused) == ("", (), {reason: 1})
     assert judge({"definition": said}, wish(definition="mine"), rules).refused == {}
+
+
+@pytest.mark.parametrize("said", ["what halloumis are", "eaten with sumac"])
+def test_a_definition_may_hold_other_words(rules: Rules, said: str) -> None:
+    assert judge({"definition": said}, wish(), rules).definition == said
 
 
 def test_a_prompt_tells_what_is_known_and_asks_for_what_is_not() -> None:
@@ -102,6 +119,11 @@ def test_a_prompt_tells_what_is_known_and_asks_for_what_is_not() -> None:
         ("{no json}", None),
         ("[1]", None),
         ('{"a": ' * 5000 + "}", None),
+        ('<think>The set {x, y} or {"a": 0}?</think>\n{"a": 1}', {"a": 1}),
+        ('{"a": 0}</think> no, </think> {"a": 1}', {"a": 1}),
+        ('<think>Perhaps {"a": 0}', None),
+        ('Of {these}: {"a": 0}, then {"a": {"b": 1}} {so}', {"a": {"b": 1}}),
+        ('{"a": "</think>"}', {"a": "</think>"}),
     ],
 )
 def test_the_object_is_found_in_the_answer(answer: str, found: object) -> None:
@@ -110,7 +132,7 @@ def test_the_object_is_found_in_the_answer(answer: str, found: object) -> None:
 
 def test_another_seed_is_tried_where_an_answer_cannot_be_read(rules: Rules) -> None:
     class Model:
-        def ask(self, messages: Sequence[dict[str, str]], seed: int) -> str:
+        def ask(self, messages: Sequence[dict[str, str]], seed: int, usable: Callable[[str], object]) -> str:
             if "sumac" in messages[1]["content"]:
                 return "I am sorry."
             return json.dumps({"definition": f"a cheese by seed {seed}"}) if seed else "..."
@@ -120,6 +142,17 @@ def test_another_seed_is_tried_where_an_answer_cannot_be_read(rules: Rules) -> N
     assert [one.definition for one in written] == ["a cheese by seed 1", ""]
     told = account(written, wishes)
     assert told["no_answer"] == ["sumac"] and (told["terms_asked"], told["definitions"]) == (2, 1)
+
+
+def test_only_answers_that_can_be_read_are_kept(rules: Rules, server: Any, tmp_path: Path) -> None:
+    cut_off = '{"sentences": [{"text": "Slices of halloumi."}, {"te'
+    said = iter(["I am sorry.", cut_off, "{}", "I was never asked."])
+    server.reply = lambda asked: (200, server.completion(next(said)))
+    model = ChatServer(LLMOptions(llm=server.url, llm_model="tiny"), tmp_path)
+    written = [write_missing(model, [wish()], rules, 1, Console(quiet=True))[0] for _ in range(3)]
+    model.close()
+    assert [one.answered for one in written] == [False, True, True]
+    assert [asked["seed"] for asked in server.asked] == [0, 1, 0] and model.counts["cached"] == 1
 
 
 def test_what_was_written_can_be_told_from_what_was_found(rules: Rules) -> None:
