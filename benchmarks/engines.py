@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -44,6 +45,9 @@ from contrastok.data_gen.fold import Fold
 from contrastok.data_gen.shards import cut_shards
 from contrastok.models import load_tokenizer
 
+AS_NICE = {"RAY_worker_niceness": "0"}
+"""Ray's workers make way for all others on a machine, by 15; here they are to run as those do that they are beside."""
+
 
 def run_apart(name: str, shards: Sequence[Shard], job: Job, workers: int) -> Run:
     """Mine in a process of its own."""
@@ -51,7 +55,7 @@ def run_apart(name: str, shards: Sequence[Shard], job: Job, workers: int) -> Run
         case = Path(folder, "case.pickle")
         case.write_bytes(pickle.dumps(Case(shards, job, Path(folder), workers)))
         command = [sys.executable, "-m", "benchmarks.engine_ways", name, str(case)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **AS_NICE})
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr}")
     return Run(**json.loads(done.stdout))

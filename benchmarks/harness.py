@@ -90,7 +90,7 @@ def take_turns(
 def measure(build: Build, arguments: tuple[Any, ...], steps: int, warmup: int) -> Measured:
     """One round of one method, in this process; see `take_turns`."""
     run = build(*arguments)
-    before = _reset_peak()
+    before = reset_peak()
     run(warmup)
     seconds = run(steps)
     return Measured(seconds, _peak() - before)
@@ -117,7 +117,7 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def _reset_peak() -> int:
+def reset_peak() -> int:
     """Bytes in use now, from where a new peak is counted."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

@@ -6,7 +6,7 @@ Each part is measured alone, on drawn text and terms (`benchmarks.gen_pairs`), a
 depends on it; the plan multiplies and adds, nothing else. Seconds are CPU seconds of this machine, the median over rounds, so
 ratios hold elsewhere and core-hours do not.
 
-* matching: the automaton over all terms, in a process of its own: memory that it adds, and time to make it.
+* matching: the automaton over all terms, in a process of its own: memory at most while it is made, and time.
 * mining: a shard of the usual size, with all terms and with a tenth of them, in turns. All shards but the first few sample
   hardly any of the text: they are told below which threshold the first process still keeps some. So it is measured.
 * adding up: what the first process does with a shard's findings, which it writes and adds; a worker more helps until this
@@ -27,9 +27,11 @@ import pickle
 import random
 import tempfile
 import tracemalloc
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,7 +39,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gen_pairs import draw_terms, draw_text, seconds
-from benchmarks.harness import positive, status, write_json
+from benchmarks.harness import positive, reset_peak, status, write_json
 from benchmarks.markdown import table
 from contrastok.bank import FrozenEncoder
 from contrastok.config import GenPairsConfig
@@ -72,7 +74,7 @@ class Costs:
 
     Attributes:
         terms: number of terms, on which the figures of automaton, mining and adding up depend.
-        automaton_bytes, automaton_seconds: of one over all terms.
+        automaton_bytes, automaton_seconds: to make the one over all terms.
         sentences_per_mb: of the text.
         shard_mb: size of the shard.
         mining: seconds for a shard.
@@ -114,16 +116,11 @@ def late_threshold(characters: float) -> int:
     return int(2 ** (64 - max(0, math.ceil(math.log2(characters / CHARACTERS)))))
 
 
-def typical(work: Callable[[], Any], rounds: int) -> float:
-    """CPU seconds, the median."""
-    return median(seconds(work) for _ in range(rounds))
-
-
 def matching(job: Job) -> dict[str, float]:
     """Memory and time of the automaton; in a process that holds nothing else."""
-    before, made = status("VmRSS"), []
-    took = seconds(lambda: made.append(job.matcher()))
-    return {"automaton_bytes": status("VmRSS") - before, "automaton_seconds": took}
+    before = reset_peak()
+    took = seconds(job.matcher)
+    return {"automaton_bytes": status("VmHWM") - before, "automaton_seconds": took}
 
 
 def mining(job: Job, tenth: Job, late: int, rounds: int, folder: Path) -> dict[str, float]:
@@ -204,7 +201,7 @@ def glossary(tokens: Sequence[str], texts: Sequence[str], draw: random.Random) -
     ]
 
 
-def negatives(tokens: Sequence[str], fold: Fold, texts: Sequence[str], dim: int) -> dict[str, float]:
+def negatives(tokens: Sequence[str], fold: Fold, texts: Sequence[str], dim: int, rounds: int) -> dict[str, float]:
     """How the time for negatives grows with the number of terms."""
     sizes = [len(tokens) // 20, len(tokens) // 10, len(tokens) // 5]
     draw, noise = random.Random(4), np.random.default_rng(4)
@@ -214,7 +211,8 @@ def negatives(tokens: Sequence[str], fold: Fold, texts: Sequence[str], dim: int)
         evidence = {term.token: Evidence(4, sentences_with(term.token, texts, draw, 4)) for term in terms}
         embeddings = noise.standard_normal((size, dim), np.float32)
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-        took.append(seconds(lambda: sum(1 for _ in negative_sources(terms, evidence, embeddings, fold, 0))))  # noqa: B023
+        made = partial(negative_sources, terms, evidence, embeddings, fold, 0)
+        took.append(median(seconds(lambda made=made: deque(made(), maxlen=0)) for _ in range(rounds)))
     return fitted(sizes, took)
 
 
@@ -300,7 +298,7 @@ def shown(costs: Costs, plan: dict[str, float], sentences: float) -> str:
     whole = [
         ("text", f"{plan['gigabytes']:,.0f} GB in {plan['shards']:,.0f} shards"),
         ("mining", f"{plan['mining_core_hours']:,.1f} core-hours"),
-        ("workers beyond which more do not help", f"{plan['workers']:,.0f}: adding up then takes {plan['mining_hours_at_most_workers'] * 60:,.0f} minutes"),
+        ("workers beyond which more do not help", f"{plan['workers']:,.0f}: adding up then takes {plan['mining_hours_at_most_workers'] * 60:,.1f} minutes"),
         ("findings on disk", f"{plan['findings_gigabytes']:,.1f} GB"),
         ("memory of a worker for terms", f"{plan['worker_gigabytes']:,.2f} GB"),
         ("memory of the first process at most", f"{plan['first_process_gigabytes']:,.1f} GB: findings {plan['found_gigabytes']:,.1f}, pairs {plan['pairs_gigabytes']:,.1f}"),
@@ -325,7 +323,7 @@ def measured(count: int, sentences: float, rounds: int, folder: Path) -> Costs:
     text = draw_text(folder / "some.txt", 1_000_000, tokens, 0).path.read_text()
     texts = [part.strip() for part in text.replace("\n", " ").split(".") if part.strip()]
     found |= pairs(tokens, texts, folder) | held(job.options, texts)
-    found |= negatives(tokens, fold, texts, found["dim"])
+    found |= negatives(tokens, fold, texts, found["dim"], rounds)
     return Costs(count, **found)
 
 
