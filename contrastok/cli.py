@@ -86,16 +86,15 @@ def parse(arguments: Sequence[str]) -> Common:
         SystemExit: tyro printed a help text (0) or what is wrong with the flags (2).
     """
     command = " ".join(arguments[:2]) if arguments and arguments[0] in GROUPS else " ".join(arguments[:1])
-    file = _config_file(arguments)
-    if file is not None and command in COMMANDS:
-        default = from_toml(COMMANDS[command], file)
-        rest = list(arguments[len(command.split()) :])
-        return tyro.cli(COMMANDS[command], args=rest, default=default, prog=f"contrastok {command}")
+    if command in COMMANDS:  # on its own: beside others, tyro's advice on a misspelled option names theirs
+        kind, file = COMMANDS[command], _config_file(arguments)
+        given = {} if file is None else {"default": from_toml(kind, file)}
+        return tyro.cli(kind, args=list(arguments[len(command.split()) :]), prog=f"contrastok {command}", **given)
     return _subcommand(arguments)
 
 
 def _subcommand(arguments: Sequence[str]) -> Common:
-    """What the arguments ask of a command; help where they name a group or nothing.
+    """Help where the arguments name a group or nothing.
 
     Raises:
         ConfigError: there is no such command; says which is closest.

@@ -17,6 +17,16 @@ from typing import Any
 from contrastok.errors import OutputError
 
 
+def check_json(path: Path | None, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """`check_output` for the file of --json, where one was named; "-" is standard output.
+
+    Raises:
+        OutputError: says what is in the way.
+    """
+    if path is not None and str(path) != "-":
+        check_output(path, overwrite, inputs=inputs, option="--json")
+
+
 def check_output(
     path: Path,
     overwrite: bool,
@@ -40,8 +50,7 @@ def check_output(
     Raises:
         OutputError: says what is in the way.
     """
-    if json is not None and str(json) != "-":
-        check_output(json, overwrite, inputs=inputs, option="--json")
+    check_json(json, overwrite, inputs)
     real = path.resolve()
     for other in (*inputs, Path.cwd(), Path.home()):
         kept = other.resolve()

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from contrastok.config import MethodsConfig
 from contrastok.console import Console, emit_json
+from contrastok.files import check_json
 from contrastok.initializers.context import NEEDS
 
 
@@ -47,8 +48,10 @@ def methods(config: MethodsConfig) -> dict[str, Any]:
 
     Raises:
         ConfigError: see `MethodsConfig.validate`.
+        OutputError: the file of --json exists already, and --overwrite was not given.
     """
     config.validate()
+    check_json(config.json, config.overwrite)
     console = Console(config.quiet)
     listed = {option: _entries(*place) for option, place in REGISTRIES.items()}
     for option, entries in listed.items():

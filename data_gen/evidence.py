@@ -21,6 +21,9 @@ TOO_SHORT, NOT_ENCODED, DUPLICATE = "too short", "not encoded as the token", "du
 TOGETHER = 2**16
 """Characters, about, in which terms are looked for at once."""
 
+MARK = re.compile(r"[^\w\s'’/,+&-]")
+"""A character that may end a sentence in some language; those that words are often made of do not."""
+
 Confirm = Callable[[Sequence[str], int], list[bool]]
 """Given texts and the index of a term: whether the extended tokenizer gives each text that term's id."""
 
@@ -149,6 +152,7 @@ class Miner:
 
     def __init__(self, terms: Sequence[str], matcher: TermMatcher, options: MiningOptions, findings: Findings) -> None:
         self.terms, self.matcher, self.options, self.findings = terms, matcher, options, findings
+        self.marks = any(MARK.search(term) for term in terms)
 
     def read(self, documents: Iterable[SourcedText]) -> None:
         """Read every document once."""
@@ -177,10 +181,16 @@ class Miner:
     def _search(self, waiting: Sequence[tuple[str, str]]) -> None:
         """Split only what holds a term into sentences: splitting everything would take most of the time."""
         sentences = [
-            (sentence, source) for block, source in self._holding(waiting) for sentence in split_sentences(block)
+            (sentence, source)
+            for block, source in self._holding(waiting)
+            for sentence in split_sentences(block, whole=self._marked(block))
         ]
         for sentence, source in self._holding(sentences):
             self._look_at(sentence, source)
+
+    def _marked(self, block: str) -> list[tuple[int, int]]:
+        """Where terms stand in a block, if any of them may hold the end of a sentence, as ".NET" does."""
+        return [(match.start, match.end) for match in self.matcher.find(block)] if self.marks else []
 
     def _holding(self, texts: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         return compress(texts, self.matcher.holding([text for text, _ in texts]))

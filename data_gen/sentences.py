@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import sentencex
 
@@ -33,13 +33,31 @@ def single_spaced(text: str) -> str:
     return text.strip(" ") if text.isprintable() and "  " not in text else " ".join(text.split())
 
 
-def split_sentences(block: str, language: str = "en") -> list[str]:
-    """The sentences of a block, by the rules of the sentencex library, stripped."""
+def split_sentences(block: str, language: str = "en", whole: Sequence[Span] = ()) -> list[str]:
+    """The sentences of a block, by the rules of the sentencex library, stripped.
+
+    Args:
+        block: text with single spaces between words.
+        language: a code that sentencex knows.
+        whole: spans of the block that stay in one sentence, for names such as ".NET" or "Joy! Bar" hold its marks.
+    """
     sentences: list[str] = []
-    for part in sentencex.segment(language, block):
+    for part in joined(sentencex.segment(language, block), whole):
         items = FLAT_LIST.split(part)
         sentences += items if len(items) > FLAT_ITEMS else [part]
     return [stripped for sentence in sentences if (stripped := sentence.strip())]
+
+
+def joined(parts: Iterable[str], whole: Sequence[Span]) -> Iterator[str]:
+    """Parts of a text in their order, but those in one that a span of `whole` begins in and does not end in."""
+    held, end = "", 0
+    for part in parts:
+        held, end = held + part, end + len(part)
+        if not any(start < end < stop for start, stop in whole):
+            yield held
+            held = ""
+    if held:
+        yield held
 
 
 def window(sentence: str, spans: Sequence[Span], max_words: int) -> tuple[str, tuple[Span, ...]]:

@@ -19,8 +19,13 @@ HEIGHT = 540
 """Of the map, in pixels."""
 LABELLED_WORDS = 40
 """Vocabulary words written out on the map: those that most tokens have for a neighbour."""
+WIDTHS = (320, 640, 1000)
+"""Of the map, in pixels: which words are written out is decided for each, so that none covers another."""
 CURVE_POINTS = 400
 """Steps of the training curve that are drawn."""
+
+ANGLE = "atan2(scale('x', datum.x) - scale('x', datum.x0), scale('y', datum.y0) - scale('y', datum.y)) * 180 / PI"
+"""Of an arrow's head, clockwise from upwards, in pixels: the map is as wide as the window."""
 
 PLAIN: dict[str, Any] = {"axis": None, "scale": alt.Scale(zero=False, nice=False, padding=24)}
 """A coordinate of the map: its values mean nothing, so it shows no axis."""
@@ -46,12 +51,13 @@ def charts(data: ReportData) -> dict[str, Spec]:
 
 
 def map_chart(points: Sequence[MapPoint], tokens: Sequence[TokenReport]) -> Spec:
-    """Vocabulary words in grey; each new token as a line from its initial place to a mark coloured by verdict."""
+    """Vocabulary words in grey; each new token as an arrow from its initial place to a mark coloured by verdict."""
     words, moves = _map_rows(points, {t.token: t for t in tokens})
     here, start = (
         {c: alt.Y(f"{c}{suffix}:Q", **PLAIN) if c == "y" else alt.X(f"{c}{suffix}:Q", **PLAIN) for c in "xy"}
         for suffix in ("", "0")
     )
+    middle = {"x": alt.X("xm:Q", **PLAIN), "y": alt.Y("ym:Q", **PLAIN)}
     order = LABELS[::-1]
     colours = alt.Scale(domain=order, range=[f"var(--{label})" for label in order])
     shapes = alt.Scale(domain=order, range=["circle", "diamond", "triangle-up"])
@@ -59,13 +65,18 @@ def map_chart(points: Sequence[MapPoint], tokens: Sequence[TokenReport]) -> Spec
     tip = [alt.Tooltip(f"{name}:N") for name in ("token", "verdict", "before", "after")]
     grey = alt.Chart(alt.Data(values=words)).encode(**here, tooltip=alt.Tooltip("word:N"))
     new = alt.Chart(alt.Data(values=moves))
-    names = new.mark_text(fontSize=11.5, fontWeight=600, dy=-11, color="var(--text)")
+    fits = alt.expr("width >= datum.wide ? 1 : 0")
+    names = new.mark_text(fontSize=11.5, fontWeight=600, dy=-11, color="var(--text)", opacity=fits)
+    common = grey.mark_text(fontSize=10, dy=-8, color="var(--muted)", opacity=fits).encode(text="label:N")
     zoom = alt.selection_interval(bind="scales", zoom="wheel![event.ctrlKey || event.shiftKey]")
     return _spec(
         alt.layer(
             grey.mark_circle(size=26, color="var(--faint)", opacity=0.55),
-            *_if_labelled(words, grey.mark_text(fontSize=10, dy=-8, color="var(--muted)").encode(text="label:N")),
+            *_if_labelled(words, common),
             new.mark_rule(opacity=0.45, strokeDash=[3, 3]).encode(**start, x2="x:Q", y2="y:Q", color=colour),
+            new.transform_filter("datum.xm !== null")
+            .mark_point(shape="triangle", filled=True, size=45, opacity=0.7, angle=alt.expr(ANGLE))
+            .encode(**middle, color=colour),
             new.mark_point(size=22, strokeWidth=1.2).encode(**start, color=colour, tooltip=tip),
             new.mark_point(size=85, filled=True, opacity=0.95, cursor="pointer")
             .encode(**here, color=colour, shape=alt.Shape("verdict:N", title=None, scale=shapes), tooltip=tip)
@@ -149,7 +160,7 @@ def _map_rows(points: Sequence[MapPoint], tokens: Mapping[str, TokenReport]) -> 
     common = Counter(n.word for t in tokens.values() for n in t.neighborhood(MAP_SPACE).after)
     vocabulary = sorted((p for p in points if p.when == "vocabulary"), key=lambda p: -common[p.word])
     readable = _without_overlap([*ends, *vocabulary[:LABELLED_WORDS]], points)
-    words = [{"word": p.word, "x": p.x, "y": p.y, "label": p.word if p in readable else ""} for p in vocabulary]
+    words = [{"word": p.word, "x": p.x, "y": p.y, **_label(p, readable)} for p in vocabulary]
     moves = [
         {
             "token": p.word,
@@ -158,7 +169,8 @@ def _map_rows(points: Sequence[MapPoint], tokens: Mapping[str, TokenReport]) -> 
             "x0": start.get(p.word, p).x,  # without an initial place it stands where it is
             "y0": start.get(p.word, p).y,
             "verdict": tokens[p.word].verdict,
-            "label": p.word if p in readable else "",
+            **_middle(start.get(p.word, p), p),
+            **_label(p, readable),
             **{when: _list(getattr(tokens[p.word].neighborhood(MAP_SPACE), when)) for when in ("before", "after")},
         }
         for p in ends
@@ -170,15 +182,27 @@ def _list(neighbors: Iterable[Any]) -> str:
     return ", ".join(n.word for n in list(neighbors)[:6])
 
 
-def _without_overlap(wanted: Sequence[MapPoint], points: Sequence[MapPoint], width: float = 1000.0) -> set[MapPoint]:
-    """The points, first come first served, whose labels do not cover each other at `width` pixels."""
+def _label(point: MapPoint, readable: Mapping[MapPoint, int]) -> Row:
+    """The word, if it can be read anywhere, and the width of the map from which on."""
+    return {"label": point.word if point in readable else "", "wide": readable.get(point, 0)}
+
+
+def _middle(start: MapPoint, end: MapPoint) -> Row:
+    """Where an arrow's head stands: past the middle of its way, for the end is covered by the token's mark."""
+    if (start.x, start.y) == (end.x, end.y):
+        return {"xm": None, "ym": None}
+    return {"xm": 0.4 * start.x + 0.6 * end.x, "ym": 0.4 * start.y + 0.6 * end.y}
+
+
+def _without_overlap(wanted: Sequence[MapPoint], points: Sequence[MapPoint]) -> dict[MapPoint, int]:
+    """The least of `WIDTHS` at which a point's label covers no other, first come first served."""
     xs, ys = [p.x for p in points], [p.y for p in points]
-    scale_x, scale_y = width / ((max(xs) - min(xs)) or 1), HEIGHT / ((max(ys) - min(ys)) or 1)
-    taken: list[tuple[float, float, float]] = []
-    kept = set()
-    for p in wanted:
-        x, y, half = p.x * scale_x, p.y * scale_y, 3.4 * len(p.word) + 3
-        if all(abs(x - tx) > half + th or abs(y - ty) > 14 for tx, ty, th in taken):
-            taken.append((x, y, half))
-            kept.add(p)
+    span_x, span_y = (max(xs) - min(xs)) or 1, (max(ys) - min(ys)) or 1
+    kept: dict[MapPoint, int] = {}
+    for width in WIDTHS:
+        at = {p: (p.x * width / span_x, p.y * HEIGHT / span_y, 3.4 * len(p.word) + 3) for p in wanted}
+        for p, (x, y, half) in at.items():
+            others = (at[other] for other in kept if other != p)
+            if p not in kept and all(abs(x - ox) > half + oh or abs(y - oy) > 14 for ox, oy, oh in others):
+                kept[p] = width
     return kept

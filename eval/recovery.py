@@ -31,7 +31,7 @@ from contrastok.eval.recovery_measure import Prepared, measure
 from contrastok.eval.recovery_sample import draw_sample
 from contrastok.eval.recovery_table import recovery_tables
 from contrastok.eval_config import RecoveryConfig
-from contrastok.files import atomic_file, atomic_folder, check_output, to_json
+from contrastok.files import atomic_file, atomic_folder, check_json, check_output, to_json
 from contrastok.hiding import Hidden, hide_in_model, hide_words
 from contrastok.lm_head import load_with_head, save_with_head
 from contrastok.models import load_tokenizer
@@ -154,8 +154,8 @@ def _check_outputs(config: RecoveryConfig) -> None:
     inputs = [*config.terms, *config.glossary, *(Path(p) for p in (*config.corpus, config.model) if Path(p).exists())]
     if config.work is not None:
         check_output(config.work, config.overwrite, marker=MARKER, inputs=inputs, json=config.json, option="--work")
-    elif config.json is not None and str(config.json) != "-":
-        check_output(config.json, config.overwrite, inputs=inputs, option="--json")
+    else:
+        check_json(config.json, config.overwrite, inputs)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from contrastok.console import Console
 from contrastok.errors import InputError
 from contrastok.eval_config import OfCheckpoint
 from contrastok.evidence import read_evidence
-from contrastok.files import check_output
+from contrastok.files import check_json
 from contrastok.models import tokenizer_fingerprint
 from contrastok.pairs import read_pairs
 
@@ -29,8 +29,7 @@ def start(config: OfCheckpoint, inputs: Sequence[Path] = ()) -> tuple[Checkpoint
     """
     config.validate()
     folder = Path(str(config.model))
-    if config.json is not None and str(config.json) != "-":
-        check_output(config.json, config.overwrite, inputs=[folder, *inputs], option="--json")
+    check_json(config.json, config.overwrite, [folder, *inputs])
     checkpoint, console = load_checkpoint(folder), Console(config.quiet)
     if checkpoint.initial_rows is None:
         console.print("[yellow]note:[/] the initial rows are not known, so nothing shows what training gained")

@@ -14,7 +14,7 @@ from contrastok.console import Console, emit_json
 from contrastok.doctor.case import Case
 from contrastok.doctor.finding import CHECKS, Finding
 from contrastok.errors import ContrastokError
-from contrastok.files import check_output
+from contrastok.files import check_json
 from contrastok.guidance_config import DoctorConfig
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -38,8 +38,7 @@ def doctor(config: DoctorConfig) -> dict[str, Any]:
         ContrastokError: the options themselves are wrong.
     """
     config.validate()
-    if config.json is not None and str(config.json) != "-":
-        check_output(config.json, config.overwrite, option="--json")
+    check_json(config.json, config.overwrite)
     console = Console(config.quiet)
     if config.dry_run:
         console.print(f"Would check: {', '.join(CHECKS)}")

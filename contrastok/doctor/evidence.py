@@ -21,7 +21,7 @@ def of_terms(case: Case) -> Iterator[Finding]:
     if not counts:
         return
     bare = [term for term, count in counts.items() if not count and not defined.get(term)]
-    few = [f"{term!r} {count}" for term, count in counts.items() if count < least and term not in set(bare)]
+    few = [f"{term!r} {count}" for term, count in counts.items() if count < least and (count or defined.get(term))]
     enough = len(counts) - len(bare) - len(few)
     told = f"{enough:,} of {len(counts):,} terms have {least} sentences and more{_basis(case)}"
     if bare:

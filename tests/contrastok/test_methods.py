@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -31,6 +32,15 @@ def test_the_table_names_every_method_and_what_it_needs(
         [line] = [line for line in lines if line.startswith(f"│ {name} ")]
         assert method.summary in line and method.source in line
         assert ("nothing" in line) == (not method.needs)
+
+
+def test_a_file_that_exists_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "methods.json"
+    file.write_text("mine")
+    assert main(["methods", "--json", str(file)]) == 2
+    assert "exists already" in capsys.readouterr().err and file.read_text() == "mine"
+    assert main(["methods", "--quiet", "--overwrite", "--json", str(file)]) == 0
+    assert json.loads(file.read_text()).keys() == REGISTRIES.keys()
 
 
 def test_what_cannot_be_done_without_is_told_of_every_registry(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,18 @@ def test_sentences_are_found_counted_and_placed(fold: Fold) -> None:
     assert texts_of(result, "sumac") == [first.text]
 
 
+def test_terms_that_hold_the_marks_of_a_sentence_are_found(fold: Fold) -> None:
+    terms = [".net", "joy! bar", "halloumi"]
+    text = "We write all of it in .NET these days. A Joy! Bar lies on my desk. Eat more halloumi! Or do not."
+    found = mine([Document(text, "a:1")], terms, TermMatcher(terms, fold), everything, MiningOptions())
+    assert [texts_of(found, term) for term in terms] == [
+        ["We write all of it in .NET these days."],
+        ["A Joy! Bar lies on my desk."],
+        [],  # too short
+    ]
+    assert found.dropped[TOO_SHORT] == 1
+
+
 def test_short_sentences_are_dropped_and_counted(fold: Fold) -> None:
     result = mined(fold, "Halloumi and sumac! Eat more halloumi every day.")
     assert texts_of(result, "halloumi") == ["Eat more halloumi every day."]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+from itertools import accumulate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contrastok.data_gen.sentences import blocks, split_sentences, window
+from contrastok.data_gen.sentences import blocks, joined, split_sentences, window
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,25 @@ def test_blocks(text: str, expected: list[str]) -> None:
 def test_sentences_end_where_the_library_says() -> None:
     text = "Dr. Smith ate 3.5 kg, e.g. of cheese. Was he well? He was!"
     assert split_sentences(text) == ["Dr. Smith ate 3.5 kg, e.g. of cheese.", "Was he well?", "He was!"]
+
+
+def test_a_name_stays_in_one_sentence() -> None:
+    block = "Joy! Bar is made here. They write it in .NET today. Who? Nobody knows."
+    spans = [(match.start(), match.end()) for match in re.finditer(r"Joy! Bar|\.NET", block)]
+    assert split_sentences(block, whole=spans) == [
+        "Joy! Bar is made here.",
+        "They write it in .NET today.",
+        "Who?",
+        "Nobody knows.",
+    ]
+
+
+@given(st.lists(st.text(max_size=8)), st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40))))
+def test_joined_keeps_the_text_and_the_spans(parts: list[str], spans: list[tuple[int, int]]) -> None:
+    kept = list(joined(parts, spans))
+    assert "".join(kept) == "".join(parts)
+    ends = set(accumulate(map(len, kept)))
+    assert not any(start < end < stop for end in ends - {len("".join(parts))} for start, stop in spans)
 
 
 def test_a_list_that_lost_its_line_breaks_is_taken_apart_but_a_dash_is_not() -> None:

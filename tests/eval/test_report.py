@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from contrastok.cli import main, parse
-from contrastok.errors import InputError, OutputError
+from contrastok.errors import ConfigError, InputError, OutputError
 from contrastok.eval.report import report
 from contrastok.report_config import ReportConfig
 
@@ -70,6 +70,11 @@ def test_the_summary_the_page_the_json_and_the_csv_agree(
     assert summary["index"].startswith("exact search over") and summary["index"] in page
     assert r"\u003cb\u003ezzq" in page and "<b>zzq" not in page
     assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_page_by_another_name_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"report.pdf would hold an HTML page: end its name in .html"):
+        report(ReportConfig(model=checkpoint, out=tmp_path / "report.pdf", quiet=True))
 
 
 def test_the_same_checkpoint_gives_the_same_page(checkpoint: Path, tmp_path: Path) -> None:
