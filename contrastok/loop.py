@@ -382,8 +382,9 @@ def _note(curve: Sequence[CurvePoint]) -> str:
 
 
 def relative_move(rows: torch.Tensor, initial: torch.Tensor) -> torch.Tensor:
-    """|e - e0| / |e0| for each row, `[n]`."""
-    moved: torch.Tensor = (rows.detach() - initial).norm(dim=-1) / initial.norm(dim=-1).clamp_min(1e-12)
+    """|e - e0| / |e0| for each row, `[n]`; a row that began at zero moved by its whole length, 1."""
+    length, began = rows.detach().norm(dim=-1), initial.norm(dim=-1)
+    moved: torch.Tensor = (rows.detach() - initial).norm(dim=-1) / began.where(began > 0, length).clamp_min(1e-12)
     return moved
 
 

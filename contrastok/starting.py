@@ -142,7 +142,8 @@ def start_rows(
         chosen = kept_pair_calibration(guide, encoder, accelerator, config)
         guide = dataclasses.replace(guide, pairs=chosen.settings, pairs_tried=chosen.tried)
     _tell(guide, console)
-    return Start(init, rows, map_rows(model, tokenizer, objective, console), guide)
+    placed = with_norms(map_rows(model, tokenizer, objective, console), context)  # what follows holds rows less tightly
+    return Start(init, rows, placed, guide)
 
 
 def require_trust(prior: Prior) -> None:

@@ -20,6 +20,7 @@ from contrastok.data_gen.corpus import read_corpus
 from contrastok.errors import OutputError
 from contrastok.files import atomic_folder, check_output, to_json
 from contrastok.initializers import InitContext, InitOptions, initial_rows
+from contrastok.lm_head import load_with_head
 from contrastok.models import (
     frozen_hash,
     input_embedding,
@@ -76,8 +77,9 @@ def transfer(config: TransferConfig) -> dict[str, Any]:
     named = [config.model, config.tokenizer, *config.texts, *([str(config.hypernet)] if config.hypernet else [])]
     inputs = [Path(name) for name in named if Path(name).exists()]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
-    new, model = load_tokenizer(config.tokenizer), load_model(config.model)
+    new, model = load_tokenizer(config.tokenizer), load_with_head(config.model)
     require_replaceable(model, new)
+    model[0].language_head = None  # a tied one is the table itself
     plan = plan_transfer(model.tokenizer, new)
     summary: dict[str, Any] = {"tokens": plan.size, **counts(plan), "same_frame": plan.same_frame}
     if config.dry_run:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from contrastok.errors import ModelError
-from contrastok.models import input_embedding, transformer
+from contrastok.lm_head import Seq2SeqHead
+from contrastok.models import input_embedding, language_head, transformer
 from contrastok.token_modes import tokenizer_family
 from contrastok.token_text import READERS, Splitter, TokenText, token_texts
 
@@ -31,7 +32,10 @@ ROLES = {
 goes by the first of them in this list."""
 
 
-ONE_TABLE = "only models whose input table alone has a row for each token can get another tokenizer"
+ONE_TABLE = (
+    "only models whose input table alone has a row for each token can get another tokenizer: save its body alone "
+    "(model.base_model.save_pretrained), or tie its head"
+)
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,8 @@ def require_replaceable(model: SentenceTransformer, new: PreTrainedTokenizerFast
     if not hasattr(model[0], "processor") or model[0].processor is not model.tokenizer:
         raise ModelError("reads more than text, or keeps its tokenizer elsewhere", where=type(model[0]).__name__)
     table = embedding.weight
-    head = body.get_output_embeddings()
-    if head is not None and head.weight.data_ptr() != table.data_ptr():
+    head = language_head(model)
+    if head is not None and (not head.tied or head.linear.bias is not None or isinstance(head, Seq2SeqHead)):
         raise ModelError("has an output head with rows of its own", where=type(body).__name__, hint=ONE_TABLE)
     for name, tensor in body.named_parameters():
         if tensor.shape[:1] == table.shape[:1] and tensor.data_ptr() != table.data_ptr():

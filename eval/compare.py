@@ -164,7 +164,7 @@ def _lesson(config: CompareConfig, work: Path, console: Console) -> Lesson:
         console.print("Pairs for all methods")
         gen_pairs(generate)
         sample = TextSample(config.seed, SAMPLE)
-        for document in read_corpus(config.corpus, config.text_field):
+        for document in read_corpus(config.corpus, config.text_field, config.split):
             for block in blocks(document.text):
                 sample.offer(block)
         sentences = (sentence for block in sample.blocks() for sentence in split_sentences(block))

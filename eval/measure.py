@@ -196,7 +196,7 @@ def _lengths(checkpoint: Checkpoint, row: int, row_norm: Mapping[str, float]) ->
         return {**found, "norm_initial": None, "move": None}
     initial = float(np.linalg.norm(checkpoint.initial_rows[row]))
     moved = float(np.linalg.norm(checkpoint.rows[row] - checkpoint.initial_rows[row]))
-    return {**found, "norm_initial": initial, "move": moved / max(initial, 1e-12)}
+    return {**found, "norm_initial": initial, "move": moved / max(initial or norm, 1e-12)}
 
 
 def _signals(

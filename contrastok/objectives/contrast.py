@@ -36,13 +36,18 @@ class Contrast(Loss):
         """The temperature of now."""
         if not self.config.learn_temperature:
             return self.settings.temperature
-        return float(self.log_temperature.detach().exp().clamp(COLDEST, WARMEST))
+        return float(self._log_temperature().detach().exp())
 
     def scale(self) -> torch.Tensor | None:
         """Factor that makes logits at `--temperature` those at the learned one, which so gets a gradient."""
         if not self.config.learn_temperature:
             return None
-        return self.settings.temperature / self.log_temperature.exp().clamp(COLDEST, WARMEST)
+        return self.settings.temperature / self._log_temperature().exp()
+
+    @torch.no_grad()
+    def _log_temperature(self) -> nn.Parameter:
+        """Put back within its bounds after a step that left them: a clamp in the loss would have no gradient there."""
+        return self.log_temperature.clamp_(math.log(COLDEST), math.log(WARMEST))
 
     def scaled(self, queries: torch.Tensor) -> torch.Tensor:
         """Queries whose logits at `--temperature` are those at the learned one."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from contrastok.errors import ModelError
-from contrastok.models import frozen_hash, input_embedding, load_model
+from contrastok.lm_head import load_with_head
+from contrastok.models import frozen_hash, input_embedding, language_head, load_model
 from contrastok.token_text import token_texts
 from contrastok.transplant import plan_transfer, replace_tokenizer, require_replaceable
 
@@ -123,6 +125,16 @@ def test_a_tokenizer_without_padding_is_refused(tiny_model: Path, tokenizers_by_
     new.pad_token = None
     with pytest.raises(ModelError, match="no padding token"):
         require_replaceable(load_model(str(tiny_model)), new)
+
+
+@pytest.mark.parametrize(("kind", "tied"), [("llama", False), ("phi", False), ("gpt2", True), ("qwen2", True)])
+def test_a_head_of_its_own_is_refused_and_a_tied_one_is_the_table(
+    make_decoder: Callable[..., Path], tokenizers_by_family: dict[str, Any], kind: str, tied: bool
+) -> None:
+    model = load_with_head(str(make_decoder(kind)))
+    assert language_head(model) is not None
+    with nullcontext() if tied else pytest.raises(ModelError, match="an output head with rows of its own"):
+        require_replaceable(model, tokenizers_by_family["unigram"])
 
 
 def test_another_tensor_with_a_row_for_each_token_is_refused(
