@@ -36,7 +36,7 @@ def linear_layers(model: SentenceTransformer) -> list[str]:
     try:
         import peft  # noqa: F401
     except ImportError:
-        raise ConfigError("LoRA on the body needs PEFT", hint="pip install 'contrastok[peers]'") from None
+        raise ConfigError("LoRA on the body needs PEFT", hint="pip install 'contrastok[peft]'") from None
     body = transformer(model)
     if is_quantised(body):
         raise ModelError(

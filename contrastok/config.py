@@ -243,11 +243,15 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--init {self.init} needs {NEEDS['model'].what}: {NEEDS['model'].hint}")
         if self.init != "auto" and self.init not in INITIALIZERS:
             found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, ['auto', *INITIALIZERS])}")
+        for name in ("init_vectors", "init_hypernet"):
+            if (path := getattr(self, name)) is not None and not path.exists():
+                found.append(f"--{flag(name)} {path} does not exist")
         return found
 
     def _method_problems(self) -> list[str]:
         """What is wrong with the objective, with what is trained, and with their options."""
         from contrastok.objectives import OBJECTIVES
+        from contrastok.objectives.contrast import COLDEST, WARMEST, Contrast
         from contrastok.trainables import TRAINABLES
 
         found = []
@@ -269,6 +273,12 @@ class TrainConfig(VocabularyOptions, Common):
             found.append("--lora trains the body from the first step on, --two-stage later: leave one of them out")
         if self.lora and self.reset_every:
             found.append("--lora moves the body, and --reset-every starts rows alone again: leave one of them out")
+        if self.learn_temperature and chosen is not None and not issubclass(chosen.build, Contrast):
+            found.append(f"--objective {self.objective} has no temperature: leave out --learn-temperature")
+        if self.learn_temperature and self.temperature is not None and not COLDEST <= self.temperature <= WARMEST:
+            found.append(f"--learn-temperature starts between {COLDEST} and {WARMEST}, not at {self.temperature}")
+        if self.hard_negative_weight != 1 and self.objective != "supervised_simcse":
+            found.append("--hard-negative-weight is for --objective supervised_simcse")
         for name, low in (("rank", 1), ("mix_rows", 2), ("layers", 0), ("reset_every", 0)):
             if getattr(self, name) < low:
                 found.append(f"--{flag(name)} must be at least {low}, not {getattr(self, name)}")
@@ -424,9 +434,14 @@ class TransferConfig(Common):
         """Everything that is wrong with these options, one sentence each."""
         found = super().problems() + missing(self, "tokenizer", "out")
         from contrastok.initializers import INITIALIZERS
+        from contrastok.initializers.context import NEEDS
 
+        able = [name for name, method in INITIALIZERS.items() if {"tokenizer", "encoder"}.issuperset(method.needs)]
         if self.init not in INITIALIZERS:
-            found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, INITIALIZERS)}")
+            found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, able)}")
+        elif self.init not in able:
+            needs = "; ".join(NEEDS[need].what for need in INITIALIZERS[self.init].needs)
+            found.append(f"--init {self.init} needs {needs}: tokens of a tokenizer have none; valid: {', '.join(able)}")
         if self.hypernet is not None and self.init != "hypernet":
             found.append(f"--hypernet is for --init hypernet, and --init is {self.init}")
         return found

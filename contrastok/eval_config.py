@@ -197,7 +197,7 @@ class CompareConfig(Common):
 
     Example: contrastok compare --terms terms.jsonl --corpus corpus/ --methods all --hidden 200 --out compare/
 
-    Every method learns the same pairs for as many epochs, in a process of its own. The tables [gen-pairs] and [train]
+    Every method gets the same pairs and as many epochs, in a process of its own. The tables [gen-pairs] and [train]
     of --config hold the options of both.
     """
 

@@ -21,7 +21,8 @@ from contrastok.errors import InputError, ModelError
 from contrastok.evidence import WordEvidence
 from contrastok.export import init_context
 from contrastok.guide import Guide
-from contrastok.initializers import InitOptions, initial_rows
+from contrastok.initializers import InitContext, InitOptions, initial_rows
+from contrastok.initializers.norms import with_norms
 from contrastok.map_rows import WordObjective, map_rows
 from contrastok.pair_settings import PairSettings, settle
 from contrastok.predictor import Predictor, enough_known, make_predictor
@@ -115,6 +116,7 @@ def start_rows(
         texts=tuple(dict.fromkeys([*texts, *known])),
         tell=lambda sentence: console.print(escape(sentence)),
     )
+    _tell_unspelled(context, tokenizer, console)
     predictor = None
     try:
         if init == PREDICTOR:
@@ -144,6 +146,16 @@ def start_rows(
     _tell(guide, console)
     placed = with_norms(map_rows(model, tokenizer, objective, console), context)  # what follows holds rows less tightly
     return Start(init, rows, placed, guide)
+
+
+def _tell_unspelled(context: InitContext, tokenizer: PreTrainedTokenizerFast, console: Console) -> None:
+    """Name the terms whose pieces are unknown tokens alone."""
+    lost = [term for term, ids in zip(context.terms, context.pieces, strict=True) if {*ids} == {tokenizer.unk_token_id}]
+    if lost:
+        console.print(
+            f"The pieces of {len(lost)} of {len(context.terms)} terms are unknown to the model "
+            f"({escape(', '.join(lost[:5]))}): from them all of these would start at one row."
+        )
 
 
 def require_trust(prior: Prior) -> None:

@@ -104,6 +104,8 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
     choose_init(config.init, evidence)  # what is wrong with it is told before anything is encoded
     model = load_with_head(config.model)
     OBJECTIVES[config.objective].build.check(model, config)
+    with cut(model, config.layers):  # too many are told before anything is encoded
+        pass
     if config.moves_body:
         linear_layers(model)
     words = extend_and_check(model, terms, pairs, config)
@@ -194,7 +196,7 @@ def _train_rows(
 ) -> TrainedRows:
     model.to(accelerator.device)
     encoder = FrozenEncoder(model, model.tokenizer, console=console)
-    data = _training_set(model, words, pairs, encoder, config)
+    data = _training_set(model, words, _read_by(model, words, pairs, config), encoder, config)
     texts = [*pairs.anchor, *pairs.positive]
     start = start_rows(words.plan, words.extended, encoder, evidence, texts, config, accelerator)
     assert config.out is not None  # validate() saw to it
@@ -286,14 +288,18 @@ def _held_in(model: SentenceTransformer, config: TrainConfig) -> SentenceTransfo
     return model.to(torch.bfloat16) if config.precision == "bf16" else model
 
 
+def _read_by(model: SentenceTransformer, words: Vocabulary, pairs: PairTable, config: TrainConfig) -> PairTable:
+    """What the objective reads: the pairs, or what it makes of the terms in their place."""
+    chosen = OBJECTIVES[config.objective]
+    if chosen.random_contexts:
+        return random_contexts(words.plan.terms, candidates(model.tokenizer).words, config.seed)
+    return definition_pairs(pairs, words.plan.terms) if chosen.definitions else pairs
+
+
 def _training_set(
     model: SentenceTransformer, words: Vocabulary, pairs: PairTable, encoder: FrozenEncoder, config: TrainConfig
 ) -> TrainingSet:
     aligned, limit = OBJECTIVES[config.objective].aligned, model.max_seq_length or 512
-    if OBJECTIVES[config.objective].random_contexts:
-        pairs = random_contexts(words.plan.terms, candidates(model.tokenizer).words, config.seed)
-    if OBJECTIVES[config.objective].definitions:
-        pairs = definition_pairs(pairs, words.plan.terms)
     data = build_training_set(pairs, words.plan, words.extended, encoder, limit, aligned=aligned)
     if not data.anchors:
         raise InputError(
@@ -311,6 +317,7 @@ def estimate(
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Time and memory, on one process, from a few real steps on a slice of the pairs; writes nothing, not the cache."""
+    pairs = _read_by(model, words, pairs, config)
     wanted = dict.fromkeys(pairs.anchor)
     keys = len(wanted.keys() | set(pairs.positive) | {n for ns in pairs.negatives for n in ns})
     piece = pairs.head(min(len(pairs), 4 * config.batch_size))

@@ -20,6 +20,13 @@ GROUPS: dict[str, Mapping[str, Any]] = {"init": INITIALIZERS, "objective": OBJEC
 WAYS: dict[str, tuple[dict[str, Any], str]] = {
     "init-norm=median": ({"init_norm": "median"}, "docs/methods.md"),
     "init-norm=constituents": ({"init_norm": "constituents"}, "docs/methods.md"),
+    "init-dimension=100": ({"init": "ofa", "init_dimension": 100}, "the factorised table of OFA (arXiv:2311.08849)"),
+    "mix=free": ({"trainable": "mixing", "mix": "free"}, "free coefficients, as VocADT's; docs/methods.md"),
+    "learn-temperature": ({"learn_temperature": True}, "CLIP's learned temperature (Radford et al. 2021)"),
+    "hard-negative-weight=4": (
+        {"objective": "supervised_simcse", "hard_negative_weight": 4.0},
+        "weighted hard negatives of SimCSE (Gao et al. 2021, arXiv 2104.08821)",
+    ),
     "layers=2": ({"layers": 2}, "mini-model adaptation (Marchisio et al. 2023, arXiv 2212.10503)"),
     "reset-every=25": ({"reset_every": 25}, "after active forgetting (Chen et al. 2023, arXiv 2307.01163)"),
     "two-stage": ({"two_stage": True}, "LoRA (Hu et al. 2021, arXiv 2106.09685) on the body, after the rows"),

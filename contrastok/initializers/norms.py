@@ -44,7 +44,7 @@ def with_norms(rows: torch.Tensor, context: InitContext) -> torch.Tensor:
         return rows
     if name == "scale":
         return rows * float(factor)
-    norms = context.table.float().norm(dim=-1).to(rows.device)
+    norms = context.old_rows().norm(dim=-1).to(rows.device)
     if name == "median":
         wanted = norms.median().expand(len(rows))
     else:

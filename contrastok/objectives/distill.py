@@ -8,12 +8,14 @@ import torch
 
 from contrastok.errors import ConfigError
 from contrastok.losses import LossTerms
+from contrastok.models import transformer
 from contrastok.objectives.registry import Loss, objective
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from contrastok.config import TrainConfig
     from contrastok.feed import Batch
-    from contrastok.pair_settings import PairSettings
     from contrastok.student import Student
 
 
@@ -44,9 +46,11 @@ class TokenDistill(Loss):
         ConfigError: the model has no such layer.
     """
 
-    def __init__(self, student: Student, config: TrainConfig, settings: PairSettings) -> None:
-        super().__init__(student, config, settings)
-        depth, layer = student.depth, config.distill_layer
+    @classmethod
+    def check(cls, model: SentenceTransformer, config: TrainConfig) -> None:
+        """Refuse a layer that the model, or the part of it that is trained through, has not."""
+        depth = config.layers or transformer(model).config.get_text_config().num_hidden_layers
+        layer = config.distill_layer
         if not -depth - 1 <= layer <= depth:
             raise ConfigError(
                 f"--distill-layer {layer}: the model has {depth} layers",

@@ -45,7 +45,7 @@ class PeftRows(RowOverlay):
         try:
             from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
         except ImportError:
-            raise ConfigError("--trainable peft needs PEFT", hint="pip install 'contrastok[peers]'") from None
+            raise ConfigError("--trainable peft needs PEFT", hint="pip install 'contrastok[peft]'") from None
         super().__init__(base, rows, ids, row_of)
         table = self._table()
         self.first = len(table)

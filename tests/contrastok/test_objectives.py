@@ -162,8 +162,8 @@ def test_simcse_differs_by_dropout_alone_and_the_same_seed_drops_the_same(make_c
 
 def test_simcse_says_when_there_is_no_signal(make_config: Make) -> None:
     summary = train(make_config(objective="simcse", epochs=1, temperature=0.001, word_weight=0.0, batch_size=2))
-    weak = summary["first"]["contrast"] < 1e-3
-    assert weak == any("practically no signal" in warning for warning in summary["warnings"])
+    assert summary["first"]["contrast"] < 1e-3
+    assert any("practically no signal" in warning for warning in summary["warnings"])
     summary = train(make_config(objective="simcse", epochs=1, temperature=1.0, batch_size=12))
     assert summary["first"]["contrast"] > 1e-3 and not any("no signal" in warning for warning in summary["warnings"])
 
@@ -198,6 +198,26 @@ def test_a_learned_temperature_has_the_gradient_of_the_temperature(make_config: 
     before = learned.objective.temperature()
     learned.step(0, [batch])
     assert learned.objective.temperature() != before
+
+
+@pytest.mark.parametrize(("start", "towards"), [(0.01, 1), (1.0, -1)])
+def test_a_learned_temperature_comes_back_from_its_bounds(make_config: Make, start: float, towards: int) -> None:
+    loop = make_loop(make_config(objective="pairs", temperature=start, learn_temperature=True, batch_size=12))
+    logarithm = loop.objective.log_temperature
+    with torch.no_grad():
+        logarithm -= towards * 0.5  # a step too far
+    assert loop.objective.temperature() == pytest.approx(start)
+    loop.loss(first_batch(loop)).total.backward()
+    assert logarithm.grad is not None and logarithm.grad.item() != 0
+
+
+def test_a_temperature_that_is_not_learned_is_refused(make_config: Make) -> None:
+    with pytest.raises(ConfigError, match="has no temperature"):
+        train(make_config(objective="self_distill", learn_temperature=True))
+    with pytest.raises(ConfigError, match=r"starts between 0.01 and 1.0, not at 0.005"):
+        train(make_config(temperature=0.005, learn_temperature=True))
+    with pytest.raises(ConfigError, match="is for --objective supervised_simcse"):
+        train(make_config(hard_negative_weight=2.0))
 
 
 def test_a_learned_temperature_resumes_to_the_same_bits(make_config: Make, tmp_path: Path) -> None:

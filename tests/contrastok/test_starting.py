@@ -100,6 +100,30 @@ def test_what_another_initialiser_needs_is_there(make: Callable[..., TrainConfig
     assert np.array_equal(checkpoint.rows, checkpoint.initial_rows)
 
 
+def test_predicted_rows_start_and_are_placed_at_the_norm_that_is_asked_for(make: Callable[..., TrainConfig]) -> None:
+    config = make("model", init=PREDICTOR, init_norm="median", epochs=0)
+    train(config)
+    checkpoint = load_checkpoint(config.out)  # type: ignore[arg-type]
+    old = checkpoint.table()[: len(checkpoint.base_tokenizer)]
+    wanted = float(np.sort(np.linalg.norm(old, axis=-1))[(len(old) - 1) // 2])  # the lower median, as torch takes it
+    assert checkpoint.initial_rows is not None
+    for rows in (checkpoint.initial_rows, checkpoint.rows):
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=-1), wanted, rtol=1e-5)
+
+
+def test_terms_that_the_model_cannot_spell_are_named(
+    make: Callable[..., TrainConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "terms.txt").write_text("ⰀⰁⰂ\nzorblaxin\n")
+    (tmp_path / "corpus.txt").write_text("The cook likes ⰀⰁⰂ with bread.\nWe bought fresh zorblaxin at the market.\n")
+    common: dict[str, Any] = {"terms": (tmp_path / "terms.txt",), "quiet": True}
+    model = make("model").model
+    gen_pairs(GenPairsConfig(**common, model=model, corpus=(str(tmp_path / "corpus.txt"),), out=tmp_path / "pairs"))
+    capsys.readouterr()
+    train(make("model", terms=common["terms"], pairs=tmp_path / "pairs", epochs=0, quiet=False))
+    assert "The pieces of 1 of 2 terms are unknown to the model (ⰀⰁⰂ)" in " ".join(capsys.readouterr().err.split())
+
+
 def test_few_known_words_are_trained_as_before(taught: dict[str, Any], tmp_path: Path) -> None:
     config = TrainConfig(**{**taught, "out": tmp_path / "model", "epochs": 0})
     evidence = read_evidence(taught["pairs"])

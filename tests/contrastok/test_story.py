@@ -39,3 +39,6 @@ def test_with_a_predictor_rows_stay_where_the_word_stage_put_them(guide: Any, sa
 def test_relative_move() -> None:
     rows = torch.randn(50, 64)
     assert relative_move(rows * 1.5, rows).mean() == pytest.approx(0.5)
+    zeros = torch.zeros_like(rows)
+    assert relative_move(rows, zeros).tolist() == pytest.approx([1.0] * len(rows))
+    assert relative_move(zeros, zeros).tolist() == [0.0] * len(rows)

@@ -144,6 +144,7 @@ def test_bad_input_leaves_nothing(
     move = ("transfer", "--tokenizer", new_tokenizer, "--model")
     assert "--tokenizer is missing" in refused("transfer")
     assert "no initialiser" in refused(*move, tiny_model, "--init", "hypernett")
+    assert "tokens of a tokenizer have none; valid: " in refused(*move, tiny_model, "--init", "wechsel")
     assert "--hypernet is for" in refused(*move, tiny_model, "--init", "charlen_mean", "--hypernet", hypernet)
     assert "no hypernetwork" in refused(*move, tiny_model, "--hypernet", tiny_model)
     assert str(tiny_model) in refused(*move, make_model("unigram"), "--hypernet", hypernet)

@@ -36,7 +36,7 @@ LINES: list[dict[str, Any]] = [
 def test_methods_are_chosen_by_name_and_by_group() -> None:
     assert set(every_method()) >= {"default", *(f"init={name}" for name in INITIALIZERS)}
     assert chosen_methods(["all"]) == list(every_method().values())
-    assert {*every_method()} >= {"layers=2", "reset-every=25", "two-stage", "lora", "init-norm=median"}
+    assert {*every_method()} >= {"layers=2", "reset-every=25", "two-stage", "lora", "init-norm=median", "mix=free"}
     for method in every_method().values():  # each a set of options that train takes
         wanted = TrainConfig(terms=(Path("t"),), pairs=Path("p"), out=Path("o"), init_model="minilm")
         assert not replace(wanted, **method.options).problems(), method.name

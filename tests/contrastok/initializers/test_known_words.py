@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from contrastok.features import WordInput
 from contrastok.hiding import hidden_alone
 from contrastok.initializers import InitContext, initial_rows
 from contrastok.initializers.known_words import context_means, induction_matrix, linear_map
+from contrastok.models import transformer
 from contrastok.vocabulary import encode_plain
 
 Context = Callable[[str], InitContext]
@@ -83,6 +84,38 @@ def test_alacarte_by_hand(few_known_words_do: None, make_context: Context, monke
     gram = (u * c[:, None]).T @ u
     matrix = np.linalg.solve(gram + 1e-3 * np.trace(gram) / 32 * np.eye(32), (u * c[:, None]).T @ v)
     np.testing.assert_allclose(initial_rows("alacarte", context), new @ matrix, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["detok_map", "definition_map"])
+def test_maps_read_what_they_say(few_known_words_do: None, make_context: Context, name: str) -> None:
+    """The state of the first of two layers, the middle one, at the pieces alone; or the output for the definition."""
+    context = make_context("wordpiece")
+    tokenizer, encoder = context.tokenizer, context.encoder
+    assert tokenizer is not None and encoder is not None and context.extended is not None
+    hidden = hidden_alone(tokenizer, [word.token for word in context.evidence if word.known])
+    known = [word for word in context.evidence if word.known and word.token in hidden]
+    terms = list(context.of_terms())
+
+    @torch.no_grad()
+    def layers(ids: Sequence[int]) -> tuple[torch.Tensor, ...]:
+        tokens = torch.tensor([[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]])
+        states: tuple[torch.Tensor, ...] = transformer(encoder.model)(tokens, output_hidden_states=True).hidden_states
+        return states
+
+    def read(pieces: Sequence[int], definition: str, own: Sequence[int] = ()) -> torch.Tensor:
+        if name == "detok_map":
+            return layers(pieces)[1][0, 1:-1].mean(0)
+        ids = [part for i in encode_plain(tokenizer, [definition])[0] for part in (pieces if i in own else [i])]
+        return torch.nn.functional.normalize(layers(ids)[-1][0].mean(0), dim=0)
+
+    words = [hidden[word.token] for word in known]
+    x = torch.stack([read(old.pieces, word.definition, old.ids) for old, word in zip(words, known, strict=True)])
+    asked = torch.stack([read(ids, word.definition) for ids, word in zip(context.pieces, terms, strict=True)])
+    expected = linear_map(x, context.table[[old.id for old in words]])(asked)
+    rows = initial_rows(name, context)
+    told = [at for at, word in enumerate(terms) if name == "detok_map" or word.definition]
+    # what the model says is kept in half precision
+    torch.testing.assert_close(rows[told], expected[told], rtol=1e-2, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["alacarte", "definition_map"])
