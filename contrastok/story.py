@@ -200,6 +200,8 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
             f"practically no signal: SimCSE starts at a loss of {curve[0]['contrast']:.1e}, for this model tells a "
             "sentence under dropout from all others already; take another --objective"
         )
+    if (restarts := manifest["training"].get("restarts")) is not None and len(restarts) < 2:
+        warnings.append("--reset-every is no less than the steps of the run: nothing began again, a tenth was left out")
     if curve and curve[-1]["move"] > FAR:
         warnings.append(
             f"the rows moved by {curve[-1]['move']:.1f} times their length, far from where words lie: "

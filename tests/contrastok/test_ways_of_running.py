@@ -87,6 +87,11 @@ def test_restarts_resume_to_the_same_bytes(make_config: Make, monkeypatch: Any, 
     assert len(manifest(whole)["training"]["restarts"]) > 1
 
 
+def test_a_run_that_never_begins_again_says_so(make_config: Make) -> None:
+    told = [train(make_config(epochs=1, reset_every=every, overwrite=True))["warnings"] for every in (1, 1000)]
+    assert [any("nothing began again" in warning for warning in some) for some in told] == [False, True]
+
+
 def test_every_row_keeps_an_anchor(make_config: Make) -> None:
     data = make_loop(make_config()).feed.data
     kept, held = hold_out(data, 0)
