@@ -180,7 +180,9 @@ def kill(job: Job, expected: Whole, folder: Path, *, seconds: float | None = Non
 
 def _saved(out: Path) -> bool:
     """Whether there is something to go on from: a state of train, or findings of gen-pairs."""
-    return (state_path(out) / "state.safetensors").exists() or any(out.with_name(f".{out.name}.shards").glob("*.parquet"))
+    return (state_path(out) / "state.safetensors").exists() or any(
+        out.with_name(f".{out.name}.shards").glob("*.parquet")
+    )
 
 
 def _finished(process: BaseProcess) -> int:
