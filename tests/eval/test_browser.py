@@ -135,6 +135,10 @@ def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
         await until(() => document.activeElement.closest("[data-at='0']"));
         result.detail = at("d0").textContent;
         result.marked = [...at("d0").querySelectorAll(".related, .fresh")].map(found => found.firstChild.textContent);
+        const region = at("d0").querySelector(".scroll");
+        region.focus();
+        press("ArrowDown"); press("ArrowUp");
+        result.scrolls = document.activeElement === region;
         press("Escape");
         result.closed = [at("d0").hidden, document.activeElement.closest("[data-at='0']") !== null];
         rows()[0].querySelector("button").focus();
@@ -163,7 +167,7 @@ def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
     assert f"A {hostile} sentence." in result["detail"] and "10 → 30 of 50" in result["detail"]
     assert "predicted from the spelling and the definition." in result["detail"]
     assert result["marked"].count(many.per_token[0].relations[1].name) == 3
-    assert result["closed"] == [True, True] and result["arrows"] == [1, 0]
+    assert result["scrolls"] and result["closed"] == [True, True] and result["arrows"] == [1, 0]
     assert min(result["places"]) > -1 and result["places"] == sorted(result["places"]) and result["jumps"] == 0
     assert result["hostile"] == 0 and result["nameless"] == 0
 
