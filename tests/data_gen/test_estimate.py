@@ -4,10 +4,12 @@ from collections.abc import Iterable
 
 import pytest
 
+from contrastok.console import Console
 from contrastok.data_gen.corpus import Document
 from contrastok.data_gen.corpus_size import CorpusSize
 from contrastok.data_gen.estimate import Estimate, estimate_run
 from contrastok.data_gen.evidence import Evidence, Mined
+from contrastok.data_gen.summary import KnownSummary, print_plan
 
 TEXT = "We bought halloumi at the market."
 
@@ -32,11 +34,16 @@ def test_what_is_packed_is_scaled_by_what_it_holds(monkeypatch: pytest.MonkeyPat
     assert (packed.corpus_bytes, packed.terms_without_sentence) == (whole // 8, 1)
 
 
-def test_where_the_size_is_unknown_the_sample_is_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_size_is_unknown_the_sample_is_a_lower_bound(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     part = estimated(CorpusSize(0, 0, None), 100, monkeypatch)
     assert part.sentences == 10 and not part.size_known and not part.complete
     whole = estimated(CorpusSize(0, 0, None), 10, monkeypatch)
     assert whole.complete and whole.size_known
+    for told, unknown in ((part, True), (whole, False)):
+        print_plan(Console(), [], [], KnownSummary(0, 0, 0, ""), told)
+        assert ("the size of all of it is unknown" in " ".join(capsys.readouterr().err.split())) is unknown
 
 
 def test_pairs_and_the_sample_of_all_text_take_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:

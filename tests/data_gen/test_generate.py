@@ -165,11 +165,11 @@ def test_only_answers_that_can_be_read_are_kept(rules: Rules, server: Any, tmp_p
 def test_an_interrupt_waits_neither_for_a_silent_server_nor_for_a_busy_one(
     rules: Rules, server: Any, tmp_path: Path, busy: bool
 ) -> None:
-    over, before = threading.Event(), set(threading.enumerate())
+    over, before, here = threading.Event(), set(threading.enumerate()), threading.get_ident()
 
     def reply(asked: dict[str, Any]) -> Any:
         if len(server.asked) == 2:  # both threads wait, or will
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            signal.pthread_kill(here, signal.SIGINT)
         if not busy:
             over.wait(60)
         return 503, "", {"Retry-After": "30"}
