@@ -179,10 +179,10 @@ def test_an_interrupt_waits_neither_for_a_silent_server_nor_for_a_busy_one(
     wishes, began = [wish(), Wish(1, Term("sumac"), Evidence(), 2), wish()], time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         write_missing(model, wishes, rules, 2, Console(quiet=True))
+    model.close()
     assert time.monotonic() - began < 10 and len(server.asked) == 2
     assert all(thread.daemon for thread in set(threading.enumerate()) - before)  # nor does the end of Python
     over.set()
-    model.close()
 
 
 def test_a_refusal_stops_what_the_other_threads_ask(rules: Rules, server: Any, tmp_path: Path) -> None:
