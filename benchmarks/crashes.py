@@ -164,7 +164,7 @@ def kill(job: Job, expected: Whole, folder: Path, *, seconds: float | None = Non
     process.kill()
     process.join()
     out = folder / "work" / "out"
-    found = DONE if out.exists() else RESUMED if (state_path(out) / "state.safetensors").exists() else START
+    found = DONE if out.exists() else RESUMED if _saved(out) else START
     if found is DONE and _hashes(folder) != expected.files:
         raise RuntimeError(f"{job.name} was killed and left half an output")
     # An output that is there already is refused, which is no less than the user is owed: it is whole.
@@ -176,6 +176,13 @@ def kill(job: Job, expected: Whole, folder: Path, *, seconds: float | None = Non
     if found is not DONE and (left := _beside(folder)):
         raise RuntimeError(f"{job.name} was killed and run again, and {left} is left beside its output")
     return found
+
+
+def _saved(out: Path) -> bool:
+    """Whether there is something to go on from: a state of train, or findings of gen-pairs."""
+    return (state_path(out) / "state.safetensors").exists() or any(
+        out.with_name(f".{out.name}.shards").glob("*.parquet")
+    )
 
 
 def _finished(process: BaseProcess) -> int:

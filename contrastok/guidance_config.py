@@ -19,7 +19,7 @@ class SuggestConfig(Common):
     """
 
     corpus: tuple[str, ...] = ()
-    """Text: .txt, .jsonl, .csv, .parquet, each also .gz, a folder of them, a WordNet folder, or a dataset's name."""
+    """Text: .txt, .jsonl, .csv (each also .gz), .parquet, a folder of them, a WordNet folder, or a dataset's name."""
     model: str = "minilm"
     """Local folder, hub name, or minilm for the packaged all-MiniLM-L6-v2."""
     glossary: tuple[Path, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -47,21 +48,22 @@ class ChatServer:
     Args:
         options: server, model, and how patient to be; `llm` is given.
         folder: where answers are kept.
-        sleep: waits so many seconds.
+        sleep: waits so many seconds; by default until `stop`, if that comes sooner.
 
     Attributes:
         counts: "requests" sent, and answers that were "cached".
     """
 
-    def __init__(self, options: LLMOptions, folder: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, options: LLMOptions, folder: Path, sleep: Callable[[float], object] | None = None) -> None:
         assert options.llm is not None
-        self.options, self.folder, self.sleep = options, folder, sleep
+        self._stopped = threading.Event()
+        self.options, self.folder, self.sleep = options, folder, sleep or self._stopped.wait
         self.url = options.llm.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
         key = os.environ.get(KEY, "")
         self._client = httpx2.Client(
             timeout=options.llm_timeout, headers={"Authorization": f"Bearer {key}"} if key else {}
         )
-        self._pace = Pace(options.llm_rate, sleep)
+        self._pace = Pace(options.llm_rate, self.sleep)
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter(requests=0, cached=0)
 
@@ -74,8 +76,8 @@ class ChatServer:
             usable: tells answers that are kept from those that another run shall ask for again.
 
         Raises:
-            ModelError: the server refuses, sends no chat completion, or does not answer after all tries. What it said
-                before is kept.
+            ModelError: the server refuses, sends no chat completion, or does not answer after all tries; or `stop` was
+                called. What it said before is kept.
         """
         asked = {
             "model": self.options.llm_model,
@@ -100,6 +102,10 @@ class ChatServer:
                 partial.write_text(json.dumps({"asked": named, "answer": answer}), encoding="utf-8")
         return answer
 
+    def stop(self) -> None:
+        """Ask nothing more: requests of other threads fail as soon as they do not wait for the network."""
+        self._stopped.set()
+
     def close(self) -> None:
         """Let go of the connections."""
         self._client.close()
@@ -115,6 +121,7 @@ class ChatServer:
             if attempt:
                 self.sleep(wait)
             self._pace.wait()
+            self._go_on()
             self._count("requests")
             wait = min(0.5 * 2**attempt, LONGEST_WAIT)
             try:
@@ -143,12 +150,17 @@ class ChatServer:
         body = bytearray()
         with self._client.stream("POST", self.url, json=asked) as response:
             for part in response.iter_bytes():
+                self._go_on()
                 body += part
                 if len(body) > MOST_BYTES:
                     raise self._failed(f"more than {MOST_BYTES >> 20} MB: {_shown(bytes(body))}", _hint(404))
                 if time.monotonic() > deadline:
                     raise httpx2.ReadTimeout("the answer is not complete")
         return response, bytes(body)
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise self._failed("the run was stopped", "give the same command again")
 
     def _failed(self, what: str, hint: str) -> ModelError:
         return ModelError(f"the language model does not answer: {what}", where=self.url, hint=hint)
@@ -157,7 +169,7 @@ class ChatServer:
 class Pace:
     """At most so many a second, over all threads; 0: as many as come."""
 
-    def __init__(self, rate: float, sleep: Callable[[float], None]) -> None:
+    def __init__(self, rate: float, sleep: Callable[[float], object]) -> None:
         self._gap, self._sleep = 1 / rate if rate else 0.0, sleep
         self._next = 0.0
         self._lock = threading.Lock()
@@ -176,15 +188,18 @@ class Pace:
 def _hint(status: int) -> str:
     if status in (401, 403):
         return f"put the server's key into the environment variable {KEY}"
-    return "--llm is the address that ends in /v1, and --llm-model one of its models" if status == 404 else ""
+    if status == 404:
+        return "--llm is the address that ends in /v1, and --llm-model one of its models"
+    return "see what the server says, and whether --llm and --llm-model fit it"
 
 
 def _asked_wait(header: str | None, otherwise: float) -> float:
     """Seconds that a Retry-After header asks for; dates, and what is no number, are passed over."""
     try:
-        return min(max(float(header or ""), 0.0), LONGEST_WAIT)
+        seconds = float(header or "")
     except ValueError:
         return otherwise
+    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else otherwise
 
 
 def _content(body: bytes) -> str | None:

@@ -143,15 +143,25 @@ def describe_corpus(sources: Sequence[str]) -> tuple[int, int]:
     Raises:
         InputError: lists every source that cannot be a file, a folder or a dataset.
     """
+    files = [file for found in corpus_files(sources) for file in found]
+    return len(files), sum(file.stat().st_size for file in files)
+
+
+def corpus_files(sources: Sequence[str]) -> list[list[Path]]:
+    """The files of each source; none of what can only be the name of a dataset.
+
+    Raises:
+        InputError: lists every source that cannot be a file, a folder or a dataset.
+    """
     problems: list[InputError] = []
-    files: list[Path] = []
+    files: list[list[Path]] = []
     for source in _checked(sources):
         try:
-            files += _files_of(source)
+            files.append(_files_of(source))
         except InputError as problem:
             problems.append(problem)
     raise_problems(problems)
-    return len(files), sum(file.stat().st_size for file in files)
+    return files
 
 
 def _checked(sources: Sequence[str]) -> Sequence[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -34,6 +36,9 @@ LONGEST_DEFINITION = 60
 THINKS, THOUGHT = "<think>", "</think>"
 """Around what a reasoning model says to itself."""
 
+GRACE = 1.0
+"""Seconds that the end of a run waits for answers that are just being kept."""
+
 SYSTEM = "You write for a dictionary. You answer with one JSON object and nothing else."
 
 PROMPT = """The word is: {token}
@@ -56,6 +61,9 @@ class Asked(Protocol):
 
     def ask(self, messages: Sequence[dict[str, str]], seed: int, usable: Callable[[str], object]) -> str:
         """Its answer to a chat; what is not usable may be asked for again."""
+
+    def stop(self) -> None:
+        """Ask nothing more, and wait for nothing."""
 
 
 @dataclass(frozen=True)
@@ -143,15 +151,39 @@ def write_missing(model: Asked, wishes: Sequence[Wish], rules: Rules, parallel: 
         One for each wish, in their order.
 
     Raises:
-        ModelError: the model does not answer.
+        ModelError: the model does not answer. This, and an interrupt, stop the model and wait for no answer.
     """
-    with ThreadPoolExecutor(parallel) as pool:
-        try:
-            answers = pool.map(lambda wish: _written(model, wish, rules), wishes)
-            return list(console.track(answers, "Asking the language model", len(wishes)))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    answers: list[Future[Written]] = [Future() for _ in wishes]
+    left = iter(zip(answers, wishes, strict=True))
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                taken = next(left, None)
+            if taken is None or not taken[0].set_running_or_notify_cancel():
+                return
+            answer, wish = taken
+            try:
+                answer.set_result(_written(model, wish, rules))
+            except BaseException as error:
+                answer.set_exception(error)
+
+    # Not those of a pool, which Python waits for when it ends: a silent server would hold up Ctrl-C.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(parallel, len(wishes)))]
+    try:
+        for thread in threads:
+            thread.start()
+        results = (answer.result() for answer in answers)
+        return list(console.track(results, "Asking the language model", len(wishes)))
+    except BaseException:
+        model.stop()
+        for answer in answers:
+            answer.cancel()
+        until = time.monotonic() + GRACE
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        raise
 
 
 def _written(model: Asked, wish: Wish, rules: Rules) -> Written:

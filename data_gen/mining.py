@@ -20,7 +20,7 @@ from contrastok.data_gen.shards import fingerprint
 from contrastok.files import atomic_file
 from contrastok.scale_config import ScaleOptions
 
-FORMAT = 2
+FORMAT = 3
 """Counted up when the same shard would be mined otherwise."""
 
 AHEAD = 2

@@ -18,7 +18,8 @@ from rich.markup import escape
 from contrastok import __version__
 from contrastok.config import GenPairsConfig, as_json
 from contrastok.console import Console, emit_json
-from contrastok.data_gen.corpus import describe_corpus, read_corpus, whole_shards
+from contrastok.data_gen.corpus import read_corpus, whole_shards
+from contrastok.data_gen.corpus_size import corpus_size
 from contrastok.data_gen.engines import Job
 from contrastok.data_gen.estimate import estimate_run
 from contrastok.data_gen.evidence import Confirm, Evidence, Mined, MiningOptions, conclude, mine
@@ -333,15 +334,14 @@ def _write(
 
 def _dry_run(config: GenPairsConfig, words: Words, console: Console) -> dict[str, Any]:
     """Show what would be done; write nothing but the summary that was asked for."""
-    files, size = describe_corpus(config.corpus)
     job = mining_job(words, config)
     sample, matcher = TextSample(config.seed, job.sampled), job.matcher()
     estimate = estimate_run(
         read_corpus(config.corpus, config.text_field, config.split),
         lambda head: mine(head, job.terms, matcher, words.confirm, job.options, sample),
-        files,
-        size,
+        corpus_size(config.corpus, config.text_field),
         config.max_sentences,
+        job.sampled,
     )
     known = summarise_known(words.known, ())
     tokens = [{"token": token.term, "form": token.form, "id": token.id} for token in words.plan.tokens]

@@ -177,10 +177,12 @@ def print_plan(
     _print_list(console, f"Would add {len(tokens)} terms", [", ".join(map(clipped, tokens[:ROWS])) + more])
     _print_list(console, f"Left out: {len(skipped)} terms", [f"{item.term}: {item.reason}" for item in skipped])
     basis = "the whole corpus" if estimate.complete else f"its first {estimate.sample_characters / 1e6:.1f} MB"
+    if not estimate.size_known:
+        basis += " alone, since the size of all of it is unknown"
     console.print(
         f"Corpus: {estimate.corpus_files} files, {estimate.corpus_bytes / 1e6:.1f} MB on disk. Judging by {basis}: "
         f"about {estimate.sentences} sentences with a term, none for {estimate.terms_without_sentence} terms; "
-        f"reading takes {estimate.seconds:.0f} s, sentences {estimate.memory_mb:.0f} MB of memory."
+        f"reading takes {estimate.seconds:.0f} s, sentences and pairs {estimate.memory_mb:.0f} MB of memory."
     )
     if known.known_words:
         console.print(f"Would also collect evidence for {known.known_words:,} known words ({_wordnet(known)}).")

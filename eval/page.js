@@ -113,10 +113,11 @@ class PagedTable {
     row.querySelector("button").setAttribute("aria-expanded", String(wanted));
   }
 
-  /* In the rows: arrows go from one to the next, Escape closes what is open. Enter and Space are the button's own. */
+  /* In the rows: arrows go from one to the next, Escape closes what is open. Enter and Space are the button's own.
+     In what is open, arrows scroll. */
   press(event) {
-    const body = event.target.closest("tbody");
-    const other = {ArrowDown: body?.nextElementSibling, ArrowUp: body?.previousElementSibling}[event.key];
+    const body = event.target.closest("tbody"), from = event.target.closest(".row") && body;
+    const other = {ArrowDown: from?.nextElementSibling, ArrowUp: from?.previousElementSibling}[event.key];
     if (other?.matches("tbody")) {
       event.preventDefault();
       other.querySelector("button").focus();

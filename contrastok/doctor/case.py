@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from contrastok.config import GenPairsConfig, TrainConfig, from_toml
 from contrastok.console import Console
-from contrastok.data_gen.corpus import Document, describe_corpus, read_corpus
+from contrastok.data_gen import text_sample
+from contrastok.data_gen.corpus import Document, read_corpus
+from contrastok.data_gen.corpus_size import corpus_size
 from contrastok.data_gen.estimate import Estimate, estimate_run
 from contrastok.data_gen.evidence import Mined, mine
 from contrastok.data_gen.pipeline import Words, mining_job, read_words
@@ -103,8 +105,9 @@ class Case:
             return kept[0]
 
         documents = read_corpus(self.config.corpus, self.config.text_field, self.config.split)
-        files, size = describe_corpus(self.config.corpus)
-        estimate = estimate_run(documents, first, files, size, self.gen_pairs.max_sentences)
+        size = corpus_size(self.config.corpus, self.config.text_field)
+        # gen-pairs keeps a sample for the known words, which are left out here
+        estimate = estimate_run(documents, first, size, self.gen_pairs.max_sentences, text_sample.CHARACTERS)
         return kept[0], estimate
 
     @once

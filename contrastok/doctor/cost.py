@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import psutil
+import torch
 
 from contrastok.doctor.case import Case
 from contrastok.doctor.finding import Finding, State, check
@@ -18,12 +20,14 @@ def of_gen_pairs(case: Case) -> Iterator[Finding]:
     """What reading the whole corpus takes, by its first megabytes."""
     if case.mined is None:
         return
-    found = case.mined[1]
-    detail = (
-        f"about {found.seconds:,.0f} s of reading {found.corpus_bytes / 1e6:,.1f} MB, "
-        f"{found.sentences:,} sentences in {found.memory_mb:,.0f} MB of memory"
-    )
-    yield Finding("gen-pairs: time and memory", *_judged(detail, found.memory_mb, "lower --max-sentences"))
+    name, found = "gen-pairs: time and memory", case.mined[1]
+    needs = f"{found.sentences:,} sentences in {found.memory_mb:,.0f} MB of memory"
+    if not found.size_known:
+        read = f"the first {found.sample_characters / 1e6:,.1f} MB alone take {found.seconds:,.0f} s, {needs}"
+        yield Finding(name, "warning", f"size unknown: {read}", "count on more, the more text there is")
+        return
+    detail = f"about {found.seconds:,.0f} s of reading {found.corpus_bytes / 1e6:,.1f} MB, {needs}"
+    yield Finding(name, *_judged(detail, found.memory_mb, "lower --max-sentences", _of_the_host()))
 
 
 @check("train: time and memory")
@@ -38,12 +42,33 @@ def of_train(case: Case) -> Iterator[Finding]:
         detach(case.model)
     detail = f"{found['steps']:,} steps in about {found['seconds']:,.0f} s, about {found['memory_mb']:,} MB of memory"
     advice = "lower --batch-size, or give --precision bf16"
-    yield Finding("train: time and memory", *_judged(detail, found["memory_mb"], advice))
+    yield Finding("train: time and memory", *_judged(detail, found["memory_mb"], advice, _where(case.model.device)))
 
 
-def _judged(detail: str, megabytes: float, advice: str) -> tuple[State, str, str]:
-    """State, detail and advice for a need of memory."""
+@dataclass(frozen=True)
+class _Memory:
+    """In MB, and whose it is."""
+
+    free: float
+    total: float
+    name: str
+
+
+def _where(device: torch.device) -> _Memory:
+    """The memory in which a model on this device is trained."""
+    if device.type != "cuda":
+        return _of_the_host()
+    free, total = torch.cuda.mem_get_info(device)
+    held = torch.cuda.memory_reserved(device)  # by the model that was just tried
+    return _Memory((free + held) / 2**20, total / 2**20, "MB of the GPU")
+
+
+def _of_the_host() -> _Memory:
     memory = psutil.virtual_memory()
-    free, all_of_it = memory.available / 2**20, memory.total / 2**20
-    state: State = "problem" if megabytes > all_of_it else "warning" if megabytes > free else "ok"
-    return state, f"{detail}; {free:,.0f} MB are free", "" if state == "ok" else advice
+    return _Memory(memory.available / 2**20, memory.total / 2**20, "MB")
+
+
+def _judged(detail: str, megabytes: float, advice: str, memory: _Memory) -> tuple[State, str, str]:
+    """State, detail and advice for a need of memory."""
+    state: State = "problem" if megabytes > memory.total else "warning" if megabytes > memory.free else "ok"
+    return state, f"{detail}; {memory.free:,.0f} {memory.name} are free", "" if state == "ok" else advice

@@ -20,7 +20,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[J
 
 @pytest.mark.parametrize(
     ("command", "share", "then"),
-    [("gen-pairs", 0.7, START), ("train", 0.75, RESUMED), ("train", 1.0, DONE)],
+    [("gen-pairs", 0.05, START), ("gen-pairs", 0.6, RESUMED), ("train", 0.75, RESUMED), ("train", 1.0, DONE)],
 )
 def test_what_is_killed_is_done_again_to_the_same_bytes(
     jobs: dict[str, tuple[Job, Whole]], tmp_path: Path, command: str, share: float, then: str

@@ -79,12 +79,55 @@ def test_a_server_that_only_fails_is_given_up(server: Any, tmp_path: Path) -> No
     assert len(server.asked) == 3 and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("status", "hint"), [(401, KEY), (404, "ends in /v1"), (400, "")])
+@pytest.mark.parametrize("asked_for", ["nan", "inf", "-inf", "1e999"])
+def test_a_wait_that_is_no_number_is_passed_over(server: Any, tmp_path: Path, asked_for: str) -> None:
+    waits: list[float] = []
+    server.reply = in_turn((503, "", {"Retry-After": asked_for}), (200, server.completion("x")))
+    assert chat(server, tmp_path, waits).ask(HELLO, 0) == "x" and waits == [0.5]
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_stopped_while_it_waits_or_reads(server: Any, tmp_path: Path, busy: bool) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    def reply(asked: dict[str, Any]) -> Any:
+        reading.set()
+        if busy:
+            return 503, "", {"Retry-After": "30"}
+        go_on.wait(30)
+        return 200, server.completion("too late")
+
+    server.reply = reply
+    one = ChatServer(LLMOptions(llm=server.url, llm_model="tiny"), tmp_path)
+    failed: list[ModelError] = []
+
+    def ask() -> None:
+        with pytest.raises(ModelError, match="stopped") as caught:
+            one.ask(HELLO, 0)
+        failed.append(caught.value)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    assert reading.wait(30)
+    one.stop()
+    go_on.set()
+    thread.join(10)
+    assert failed and len(server.asked) == 1 and not list(tmp_path.iterdir())
+    with pytest.raises(ModelError, match="stopped"):
+        one.ask(HELLO, 1)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [(401, KEY), (404, "ends in /v1"), (400, "what the server says"), (422, "fit it"), (307, "fit it")],
+)
 def test_a_refusal_is_told_at_once(server: Any, tmp_path: Path, status: int, hint: str) -> None:
     server.reply = lambda asked: (status, "no such thing")
     with pytest.raises(ModelError) as caught:
         chat(server, tmp_path).ask(HELLO, 0)
     assert len(server.asked) == 1 and hint in caught.value.hint and "no such thing" in str(caught.value)
+    assert "--llm" in caught.value.hint or status == 401
 
 
 def test_silence_is_a_failure_too(server: Any, tmp_path: Path) -> None:

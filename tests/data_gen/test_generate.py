@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from contrastok.data_gen.generate import (
 from contrastok.data_gen.matcher import TermMatcher
 from contrastok.data_gen.missing import with_written, without_written
 from contrastok.data_gen.terms import Term
+from contrastok.errors import ModelError
 from contrastok.llm_config import LLMOptions
 
 TERMS = ["halloumi", "sumac"]
@@ -137,6 +141,8 @@ def test_another_seed_is_tried_where_an_answer_cannot_be_read(rules: Rules) -> N
                 return "I am sorry."
             return json.dumps({"definition": f"a cheese by seed {seed}"}) if seed else "..."
 
+        def stop(self) -> None: ...
+
     wishes = [wish(), Wish(1, Term("sumac"), Evidence(), 2)]
     written = write_missing(Model(), wishes, rules, 2, Console(quiet=True))
     assert [one.definition for one in written] == ["a cheese by seed 1", ""]
@@ -153,6 +159,48 @@ def test_only_answers_that_can_be_read_are_kept(rules: Rules, server: Any, tmp_p
     model.close()
     assert [one.answered for one in written] == [False, True, True]
     assert [asked["seed"] for asked in server.asked] == [0, 1, 0] and model.counts["cached"] == 1
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_an_interrupt_waits_neither_for_a_silent_server_nor_for_a_busy_one(
+    rules: Rules, server: Any, tmp_path: Path, busy: bool
+) -> None:
+    over, before, here = threading.Event(), set(threading.enumerate()), threading.get_ident()
+
+    def reply(asked: dict[str, Any]) -> Any:
+        if len(server.asked) == 2:  # both threads wait, or will
+            signal.pthread_kill(here, signal.SIGINT)
+        if not busy:
+            over.wait(60)
+        return 503, "", {"Retry-After": "30"}
+
+    server.reply = reply
+    model = ChatServer(LLMOptions(llm=server.url, llm_model="tiny"), tmp_path)
+    wishes, began = [wish(), Wish(1, Term("sumac"), Evidence(), 2), wish()], time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        write_missing(model, wishes, rules, 2, Console(quiet=True))
+    model.close()
+    assert time.monotonic() - began < 10 and len(server.asked) == 2
+    assert all(thread.daemon for thread in set(threading.enumerate()) - before)  # nor does the end of Python
+    over.set()
+
+
+def test_a_refusal_stops_what_the_other_threads_ask(rules: Rules, server: Any, tmp_path: Path) -> None:
+    def reply(asked: dict[str, Any]) -> Any:
+        if "sumac" in asked["messages"][1]["content"]:
+            return 503, "", {"Retry-After": "30"}
+        return 400, "no such model"
+
+    server.reply = reply
+    model = ChatServer(LLMOptions(llm=server.url, llm_model="tiny"), tmp_path)
+    before, began = set(threading.enumerate()), time.monotonic()
+    with pytest.raises(ModelError, match="no such model"):
+        write_missing(model, [wish(), Wish(1, Term("sumac"), Evidence(), 2)], rules, 2, Console(quiet=True))
+    assert time.monotonic() - began < 10
+    left = [thread for thread in set(threading.enumerate()) - before if "work" in thread.name]
+    for thread in left:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in left)
 
 
 def test_what_was_written_can_be_told_from_what_was_found(rules: Rules) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from contrastok.eval.data import Evidence, MapPoint, ReportData
-from contrastok.eval.html import render
+from contrastok.eval.data import Evidence, MapPoint, Neighbor, ReportData
+from contrastok.eval.html import render, render_two
 from contrastok.eval.map2d import TOKENS
+from contrastok.eval.two_runs import compare_runs
 
 MANY = 10_000
 """Tokens of the page."""
@@ -32,18 +33,20 @@ const tabbed = () => [...document.querySelectorAll("a[href], button, input, summ
   found => !found.disabled && found.tabIndex >= 0 && found.checkVisibility());
 """
 """What the scripts of the tests share."""
+DARK = "--blink-settings=preferredColorScheme=0"
+"""The flag with which Chromium tells a page that its reader wants it dark."""
 FRAME = '<!doctype html><style>body {{margin: 0}}</style><iframe src="page.html" width={} height=900 frameborder=0></iframe>'
 """The page in a frame, because Chromium makes no window narrower than 500 pixels."""
 
 
 @pytest.fixture(scope="module")
 def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
-    """A function (page, script, width) -> `result` as the script left it; any other word of the console fails."""
+    """A function (page, script, width, flags) -> `result` as the script left it; any other word of the console fails."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium")
 
-    def run(page: str, script: str, width: int = 1200) -> dict[str, Any]:
+    def run(page: str, script: str, width: int = 1200, flags: tuple[str, ...] = ()) -> dict[str, Any]:
         folder = tmp_path_factory.mktemp("browser")
         nonce = re.search(r"'nonce-(\w+)'", page)[1]
         driven = f"(async () => {{ {TOOLS} {script}; console.log('RESULT' + JSON.stringify(result) + 'END'); }})();"
@@ -57,7 +60,7 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
                 browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
                 "--disable-background-networking", "--disable-component-update", f"--user-data-dir={folder / 'profile'}",
                 "--enable-logging=stderr", "--virtual-time-budget=8000", "--window-size=1200,900",
-                f"--screenshot={folder / 'page.png'}", (folder / "frame.html").as_uri(),
+                f"--screenshot={folder / 'page.png'}", *flags, (folder / "frame.html").as_uri(),
             ],
             capture_output=True, text=True, timeout=300, check=True,
         )  # fmt: skip
@@ -132,6 +135,10 @@ def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
         await until(() => document.activeElement.closest("[data-at='0']"));
         result.detail = at("d0").textContent;
         result.marked = [...at("d0").querySelectorAll(".related, .fresh")].map(found => found.firstChild.textContent);
+        const region = at("d0").querySelector(".scroll");
+        region.focus();
+        press("ArrowDown"); press("ArrowUp");
+        result.scrolls = document.activeElement === region;
         press("Escape");
         result.closed = [at("d0").hidden, document.activeElement.closest("[data-at='0']") !== null];
         rows()[0].querySelector("button").focus();
@@ -160,7 +167,7 @@ def test_ten_thousand_tokens_are_searched_sorted_turned_and_opened(
     assert f"A {hostile} sentence." in result["detail"] and "10 → 30 of 50" in result["detail"]
     assert "predicted from the spelling and the definition." in result["detail"]
     assert result["marked"].count(many.per_token[0].relations[1].name) == 3
-    assert result["closed"] == [True, True] and result["arrows"] == [1, 0]
+    assert result["scrolls"] and result["closed"] == [True, True] and result["arrows"] == [1, 0]
     assert min(result["places"]) > -1 and result["places"] == sorted(result["places"]) and result["jumps"] == 0
     assert result["hostile"] == 0 and result["nameless"] == 0
 
@@ -192,3 +199,55 @@ def test_a_narrow_window_shows_everything_without_scrolling_sideways(
     assert result["beyond"] == 0 and result["regions"] == 0
     assert result["bold"] == [once.neighbors[0].after[1].word]  # the one that was no neighbour before training
     assert "1 sentence;" in result["evidence"] and "1 negative." in result["evidence"]
+
+
+def test_two_runs_are_sorted_searched_and_opened(browse: Callable[..., dict[str, Any]], data: ReportData) -> None:
+    *others, skyr = data.per_token
+    hoods = tuple(dataclasses.replace(hood, after=(Neighbor("yogurt", 0.7), hood.after[0])) for hood in skyr.neighbors)
+    better = dataclasses.replace(skyr, verdict="near", neighbors=hoods)
+    runs = compare_runs(data, dataclasses.replace(data, per_token=(*others, better)))
+    result = browse(
+        render_two(runs),
+        """
+        result.first = [tokens(), at("shown").textContent];
+        result.kinds = rows().map(row => row.querySelector(".c-change").textContent);
+        result.sorted = Object.fromEntries([...document.querySelectorAll("th[data-column]")].map(head => {
+          head.firstElementChild.click();
+          const up = tokens();
+          head.firstElementChild.click();
+          return [head.dataset.column, [up, tokens(), head.getAttribute("aria-sort")]];
+        }));
+        type("yogurt");
+        result.found = tokens();
+        type("");
+        rows().forEach(row => row.querySelector("button").click());
+        result.opened = rows().map(row => row.nextElementSibling.hidden);
+        result.expanded = rows().map(row => row.querySelector("button").getAttribute("aria-expanded"));
+        result.detail = at("d0").textContent;
+        result.fresh = ["d0", "d1"].map(id => [...at(id).querySelectorAll("li.fresh")].map(
+          found => found.firstChild.textContent));
+        result.hostile = hostile(); result.nameless = nameless();
+        """,
+    )
+    hostile, near = (token.token for token in others)
+    assert result["first"] == [["skyr", hostile, near], "3 shown"] and result["kinds"] == ["better", "same", "same"]
+    assert len(result["sorted"]) == 11 and {told for *_, told in result["sorted"].values()} == {"descending"}
+    orders = {name: result["sorted"][name][:2] for name in ("token", "verdict-first", "verdict-second", "shared")}
+    assert orders["token"] == [[hostile, near, "skyr"], ["skyr", near, hostile]]
+    assert orders["verdict-first"] == [[hostile, "skyr", near], [near, "skyr", hostile]]
+    assert orders["verdict-second"][0][0] == hostile and orders["shared"][0][0] == "skyr"
+    assert result["found"] == ["skyr"]
+    assert result["opened"] == [False] * 3 and result["expanded"] == ["true"] * 3
+    assert "first rununclear: skyr ranks somewhere." in result["detail"] and "second runnear: " in result["detail"]
+    assert result["fresh"] == [[skyr.neighbors[0].after[1].word, "yogurt"], []]  # what one run shows alone
+    assert result["hostile"] == 0 and result["nameless"] == 0
+
+
+def test_a_reader_who_wants_it_dark_gets_it_dark(browse: Callable[..., dict[str, Any]], data: ReportData) -> None:
+    script = """
+        result.dark = matchMedia("(prefers-color-scheme: dark)").matches;
+        result.ground = getComputedStyle(document.body).backgroundColor;
+        """
+    plain = dataclasses.replace(data, points=(), training={"steps": 0, "pairs": 0}, relearned=None)
+    assert browse(render(plain), script, flags=(DARK,)) == {"dark": True, "ground": "rgb(20, 24, 22)"}
+    assert browse(render(plain), script) == {"dark": False, "ground": "rgb(251, 251, 249)"}

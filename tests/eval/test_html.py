@@ -70,6 +70,7 @@ def test_the_policy_forbids_the_network_and_scripts_without_the_nonce(page: Page
     [policy] = [a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
     nonce = re.search(r"'nonce-(\w{32})'", policy or "")[1]
     assert "default-src 'none'" in policy and "connect-src" not in policy
+    assert "base-uri 'none'" in policy and "form-action 'none'" in policy  # default-src does not govern these
     assert page.scripts and all(attributes["nonce"] == nonce for attributes, _ in page.scripts)
 
 
@@ -86,7 +87,7 @@ def test_hostile_terms_are_text_everywhere(page: Page, data: ReportData) -> None
 
 
 def test_the_scripts_make_no_markup_of_text() -> None:
-    for file in ("page.js", "report.js"):
+    for file in ("page.js", "report.js", "two_runs.js"):
         source = (HERE / file).read_text(encoding="utf-8")
         assert "textContent" in source or "el(" in source
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|\beval\b", source), file
@@ -203,19 +204,36 @@ def _luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def _contrast(one: str, other: str) -> float:
+    """Of two colours (WCAG 2.1, definition of contrast ratio)."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _style() -> str:
+    return (HERE / "page.css").read_text(encoding="utf-8")
+
+
+def _palette(theme: str) -> dict[str, str]:
+    palettes = re.findall(r":root \{(.*?)\}", _style(), flags=re.DOTALL)
+    return dict(re.findall(r"--([\w-]+): (#\w{6});", palettes[theme == "dark"]))
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(theme: str) -> None:
     """WCAG 2.1, 1.4.3: 4.5 to 1."""
-    palettes = re.findall(r":root \{(.*?)\}", (HERE / "page.css").read_text(encoding="utf-8"), flags=re.DOTALL)
-    palette = dict(re.findall(r"--([\w-]+): (#\w{6});", palettes[theme == "dark"]))
+    palette = _palette(theme)
     for text in ("text", "muted", "accent", "near", "unclear", "far"):
         for ground in ("page", "card"):
-            light, dark = sorted((_luminance(palette[text]), _luminance(palette[ground])), reverse=True)
-            assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ground)
-    for ground in ("bar", "bar-new"):
-        assert (
-            palette[ground]
-            and (max(_luminance(palette[c]) for c in ("text", ground)) + 0.05)
-            / (min(_luminance(palette[c]) for c in ("text", ground)) + 0.05)
-            >= 4.5
-        )
+            assert _contrast(palette[text], palette[ground]) >= 4.5, (text, ground)
+    for text in ("text", "muted", "near"):  # a neighbour, its cosine, and a neighbour that is related
+        assert _contrast(palette[text], palette["bar"]) >= 4.5, text
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("control", ["input[type=search]", ".tools button"])
+def test_the_border_of_a_control_is_seen(theme: str, control: str) -> None:
+    """WCAG 2.1, 1.4.11: 3 to 1."""
+    border = re.search(rf"^{re.escape(control)} {{.*?border: 1px solid var\(--(\w+)\)", _style(), flags=re.MULTILINE)
+    palette = _palette(theme)
+    assert all(_contrast(palette[border[1]], palette[ground]) >= 3 for ground in ("page", "card"))

@@ -13,6 +13,7 @@ import torch
 from contrastok.cli import main
 from contrastok.config import TrainConfig
 from contrastok.console import Console
+from contrastok.data_gen.corpus import Document
 from contrastok.doctor import cost, place
 from contrastok.doctor.case import Case
 from contrastok.doctor.command import Problems, doctor, examine
@@ -167,6 +168,30 @@ def test_too_little_memory(case: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         assert finding.state == state and bool(finding.advice) is (state != "ok")
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=0, total=1))
     assert states(look(looked_at, "train: time and memory")) == ["problem"]
+
+
+def test_on_a_gpu_its_own_memory_counts(case: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = case()
+    monkeypatch.setattr(cost, "estimate", lambda *_: {"steps": 1, "seconds": 1.0, "memory_mb": 8})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=0, total=1))
+    monkeypatch.setattr(type(looked_at.model), "device", torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**20)  # what the model holds is not lost
+    for free, total, state in ((7, 20, "ok"), (6, 20, "warning"), (6, 7, "problem")):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, f=free, t=total: (f * 2**20, t * 2**20))
+        [finding] = look(looked_at, "train: time and memory")
+        assert finding.state == state and f"{free + 1} MB of the GPU are free" in finding.detail
+
+
+def test_a_corpus_of_unknown_size_is_told(case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [Document(f"We bought zorblaxin number {'x' * n} at the market.", str(n)) for n in range(9)]
+    monkeypatch.setattr("contrastok.doctor.case.read_corpus", lambda *_: iter(texts))
+    looked_at = case(terms=words(tmp_path, "zorblaxin"), pairs=None, corpus=("owner/dataset",))
+    [finding] = look(looked_at, "gen-pairs: time and memory")
+    assert finding.state == "ok"  # it was read to its end
+    monkeypatch.setattr("contrastok.data_gen.estimate.SAMPLE", 100)
+    looked_at = case(terms=words(tmp_path, "zorblaxin"), pairs=None, corpus=("owner/dataset",))
+    [finding] = look(looked_at, "gen-pairs: time and memory")
+    assert finding.state == "warning" and "size unknown" in finding.detail and finding.advice
 
 
 def test_the_place_of_the_checkpoint(case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
