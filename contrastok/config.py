@@ -48,7 +48,7 @@ class GenPairsConfig(VocabularyOptions, LLMOptions, ScaleOptions, Common):
     terms: tuple[Path, ...] = ()
     """Words to teach: .jsonl, .csv, .obo, or a word list (.txt). Several files are merged."""
     corpus: tuple[str, ...] = ()
-    """Text: .txt, .jsonl, .csv, .parquet, each also .gz, a folder of them, a WordNet folder, or a dataset's name."""
+    """Text: .txt, .jsonl, .csv (each also .gz), .parquet, a folder of them, a WordNet folder, or a dataset's name."""
     glossary: tuple[Path, ...] = ()
     """Where to look up what the terms lack (definition, synonyms, broader): term files or a WordNet folder."""
     model: str = "minilm"
