@@ -93,7 +93,15 @@ def parquet(schema: pa.Schema, row: dict[str, Any]) -> bytes:
 PAIRS = parquet(SCHEMA, dict.fromkeys(SCHEMA.names, "a brie") | {"negatives": ["x"]})
 EVIDENCE = parquet(
     EVIDENCE_SCHEMA,
-    {"token": "brie", "known": False, "definition": "", "synonyms": [], "broader": [], "sentences": ["a brie"]},
+    {
+        "token": "brie",
+        "known": False,
+        "definition": "",
+        "synonyms": [],
+        "broader": [],
+        "sentences": ["a brie"],
+        "per_million": 1.0,
+    },
 )
 DOCUMENTS_PARQUET = parquet(pa.schema([("text", pa.string())]), {"text": "The brie is soft."})
 ADAPTER_ROWS = safetensors_bytes({"base_model.model.embed.trainable_tokens_delta": torch.ones(2, 2)})
@@ -179,6 +187,25 @@ READERS = [
     Reader("search.csv", CSV, lambda file: read_pairs_file(file, "token", "definition")),
     Reader("sts.csv", STS, read_sts),
 ]
+
+OTHER_TYPES = [
+    pa.array([1, 2, 3]), pa.array([0.5, None, 1.0]), pa.array([b"a", b"b", b"\xff"]), pa.array([True, False, None]),
+    pa.array(["a", "b", None]), pa.array([["a"], [], None]), pa.array([["a", None], [], []]), pa.array([[1], [2], []]),
+    pa.array([{"a": 1}, {"a": 2}, None]), pa.nulls(3), pa.array(["a", "b", "a"]).dictionary_encode(),
+    pa.array([1, 2, 3], pa.timestamp("ns")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", [r for r in READERS if r.name.endswith(".parquet")], ids=lambda reader: reader.name)
+def test_any_type_of_column(reader: Reader) -> None:
+    """One column of another type, or with gaps: read as what it should hold, or told."""
+    table = pq.read_table(io.BytesIO(reader.valid))
+    for at, name in enumerate(table.column_names):
+        for values in OTHER_TYPES:
+            sink = io.BytesIO()
+            pq.write_table(table.slice(0, 3).set_column(at, name, values), sink)
+            read_or_told(reader, sink.getvalue())
+
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
