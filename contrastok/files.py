@@ -166,7 +166,7 @@ def _clean_up_after_the_dead(path: Path) -> None:
     """Remove what runs that were killed left beside `path`, and put back what one of them had moved aside.
 
     Of runs of other machines nobody here knows whether they live: what is theirs is never removed. An output that one
-    of them moved aside comes back if nothing stands in its place; a living run leaves that gap between two renames only.
+    of them moved aside comes back if nothing stands in its place; a living run leaves that gap for a moment only.
     """
     for left in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.*.*"):
         host, _, rest = left.name.removeprefix(f".{path.name}.").partition(".")
