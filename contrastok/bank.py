@@ -21,9 +21,10 @@ import torch.nn.functional as F
 from contrastok.cache import kept_arrays
 from contrastok.candidates import candidates
 from contrastok.console import Console
-from contrastok.errors import OutputError
+from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_file
 from contrastok.models import fingerprint
+from contrastok.tensor_file import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,6 +35,9 @@ SHARD = 2048
 
 BATCH = 64
 """Sequences in one forward pass."""
+
+ENCODINGS = "encodings"
+"""The one tensor of a cache file. A flipped bit would be a frozen key and nobody would know: the file has a hash."""
 
 
 class FrozenEncoder:
@@ -103,7 +107,7 @@ class FrozenEncoder:
 
     def kept(self, name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
         """Arrays that the model decides, from the cache or made and put there; `name` may hold a folder."""
-        return make() if self.folder is None else kept_arrays(self.folder / f"{name}.npz", make)
+        return make() if self.folder is None else kept_arrays(self.folder / f"{name}.arrays", make)
 
     def _cached(
         self, inputs: list[Any], to_ids: Callable[[list[Any]], list[list[int]]], description: str
@@ -116,27 +120,33 @@ class FrozenEncoder:
         if self.folder is None:
             return encode_sequences(self.model, self.tokenizer, to_ids(shard))
         key = hashlib.sha256(json.dumps([self.model.max_seq_length, shard]).encode()).hexdigest()
-        file = self.folder / f"{key}.npy"
-        kept = _mapped(file)
+        file = self.folder / f"{key}.safetensors"
+        kept = _kept(file, key)
         if kept is not None:
             return kept
         outputs = encode_sequences(self.model, self.tokenizer, to_ids(shard))
-        with contextlib.suppress(OutputError), atomic_file(file) as partial, partial.open("wb") as handle:
-            np.save(handle, outputs)  # a cache that cannot be written costs time, not the run
+        with contextlib.suppress(OutputError), atomic_file(file) as partial:  # unwritable, it costs time, not the run
+            write_tensors(partial, {ENCODINGS: torch.from_numpy(outputs)}, {"inputs": key})
         return outputs
 
 
-def _mapped(file: Path) -> np.ndarray | None:
-    """An array that is read from disk where it is looked at; None when there is none."""
+def _kept(file: Path, key: str) -> np.ndarray | None:
+    """An array of the cache, mapped into memory copy on write; None when there is none that is whole.
+
+    Args:
+        file: of the cache.
+        key: hash of the inputs. What the file tells must be this and nothing else: damage could else make of it one of
+            those files without a hash that `read_tensors` takes.
+    """
     if not file.is_file():
         return None
-    try:
-        found: np.ndarray = np.load(file, mmap_mode="c")  # copy on write: the file never changes
-        return found
-    except (ValueError, OSError, EOFError):
-        with contextlib.suppress(OSError):  # cut short by a crash of the machine: encode it again
-            file.unlink()
-        return None
+    with contextlib.suppress(InputError):
+        tensors, about = read_tensors(file, "")
+        if about == {"inputs": key} and ENCODINGS in tensors:
+            return tensors[ENCODINGS].numpy()  # type: ignore[no-any-return]
+    with contextlib.suppress(OSError):  # damaged: encode it again
+        file.unlink()
+    return None
 
 
 def cache_folder() -> Path:

@@ -28,6 +28,11 @@ ROWS = "new_rows.safetensors"
 INITIAL_ROWS = "initial_rows.safetensors"
 HEAD_ROWS = "head_rows"
 """What a file of rows calls the classes of the new ids in a head that is not tied."""
+TRAINING_SHAPE = fields(options=OBJECT, steps=COUNT, pairs=COUNT, curve=list_of(OBJECT))
+TRAINING_SHAPE = {
+    **TRAINING_SHAPE,
+    "properties": {**TRAINING_SHAPE["properties"], "gen_pairs": OBJECT},
+}  # may be missing
 MANIFEST_SHAPE = fields(
     base_model=fields(name=TEXT, frozen_sha256=TEXT, tokenizer_sha256=TEXT, table_rows=COUNT, dim=COUNT),
     tokens=list_of(
@@ -45,7 +50,7 @@ MANIFEST_SHAPE = fields(
     skipped=list_of(fields(term=TEXT, reason=TEXT)),
     tokenizer=fields(family=TEXT, mode=TEXT, gate=OBJECT),
     init=TEXT,
-    training=fields(options=OBJECT, steps=COUNT, pairs=COUNT, curve=list_of(OBJECT)),
+    training=TRAINING_SHAPE,
     seed=COUNT,
     versions=OBJECT,
     frozen=fields(tensors=COUNT, sha256_before=TEXT, sha256_after=TEXT),

@@ -489,15 +489,18 @@ def from_toml(kind: type[C], path: Path) -> C:
         path: the file. Top-level keys serve every command; the command's own table goes before them.
 
     Raises:
-        InputError: the file is missing or is no TOML.
+        InputError: the file is missing, cannot be read or is no TOML.
         ConfigError: lists every key that is unknown or of the wrong type.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError("no such file", where=path, hint="--config names a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"is no TOML file: {error}", where=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:  # thousands of brackets
+        raise InputError(f"is no TOML file: {error}", where=path, hint="look at docs/guide.md for one") from None
+    except OSError as error:  # a folder, or of somebody else
+        told = f"cannot be read ({error.strerror or error})"
+        raise InputError(told, where=path, hint="--config names a TOML file that you may read") from None
     scopes = _scopes(document)
     own = command_name(kind).replace(" ", ".")
     tables = {*GROUPS, *(name.replace(" ", ".") for name in COMMANDS)}

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from contrastok.columns import NUMBER, TEXT, TEXTS, TRUTH, read_columns
 from contrastok.errors import InputError
 from contrastok.files import sha256_file
 from contrastok.pairs import read_about
 
 EVIDENCE_FILE = "evidence.parquet"
+COLUMNS = {
+    "token": TEXT, "known": TRUTH, "definition": TEXT, "synonyms": TEXTS, "broader": TEXTS, "sentences": TEXTS,
+    "per_million": NUMBER,
+}  # fmt: skip
+"""What it holds: the attributes of `WordEvidence`."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,6 @@ def read_evidence(pairs: Path) -> tuple[WordEvidence, ...] | None:
     Raises:
         InputError: pairs.json is broken; or the file is missing, broken or changed since it was written.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     folder = pairs if pairs.is_dir() else pairs.parent
     written = read_about(folder / "pairs.json").get("evidence")
     if written is None:
@@ -60,12 +62,7 @@ def read_evidence(pairs: Path) -> tuple[WordEvidence, ...] | None:
         raise InputError("no such file, although pairs.json names it", where=file, hint="run gen-pairs again")
     if not isinstance(written, dict) or written.get("sha256") != sha256_file(file):
         raise InputError("changed after it was written", where=file, hint="run gen-pairs again")
-    try:
-        return tuple(map(_word, pq.read_table(file).to_pylist()))
-    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-        raise InputError(f"cannot be read: {error}", where=file, hint="run gen-pairs again") from error
-
-
-def _word(row: dict[str, Any]) -> WordEvidence:
-    lists = {name: tuple(row[name]) for name in ("synonyms", "broader", "sentences")}
-    return WordEvidence(**{**row, **lists})
+    columns = read_columns(file, COLUMNS, "run gen-pairs again", optional=("per_million",))  # older versions lack it
+    for name in (name for name, kind in COLUMNS.items() if kind == TEXTS):
+        columns[name] = list(map(tuple, columns[name]))
+    return tuple(WordEvidence(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))

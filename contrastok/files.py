@@ -8,7 +8,9 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -108,7 +110,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     with translated_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _clean_up_after_the_dead(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial = _beside(path, "partial")
         try:
             yield partial
             os.replace(partial, path)
@@ -126,7 +128,7 @@ def atomic_folder(path: Path, overwrite: bool = False) -> Iterator[Path]:
     with translated_os_errors(path):
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         _clean_up_after_the_dead(path)
-        partial = path.absolute().with_name(f".{path.name}.{os.getpid()}.partial")
+        partial = _beside(path.absolute(), "partial")
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir()
@@ -144,21 +146,36 @@ def replace_folder(new: Path, path: Path) -> None:
     if not path.exists():
         os.rename(new, path)
         return
-    old = path.absolute().with_name(f".{path.name}.{os.getpid()}.old")
+    old = _beside(path.absolute(), "old")
     os.rename(path, old)
     os.rename(new, path)
     _remove(old)
 
 
+def _beside(path: Path, kind: str) -> Path:
+    """Where this process keeps something beside `path`; the name says whose it is."""
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{kind}")
+
+
+def _host() -> str:
+    """The name of this machine. On a shared disk, a process id alone says nothing of who is alive."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:32] or "-"
+
+
 def _clean_up_after_the_dead(path: Path) -> None:
-    """Remove what runs that were killed left beside `path`, and put back what one of them had moved aside."""
-    for left in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.*"):
-        pid, _, kind = left.name.removeprefix(f".{path.name}.").partition(".")
-        if kind not in ("partial", "old") or not pid.isdigit() or _is_alive(int(pid)):
+    """Remove what runs that were killed left beside `path`, and put back what one of them had moved aside.
+
+    Of runs of other machines nobody here knows whether they live: what is theirs is never removed. An output that one
+    of them moved aside comes back if nothing stands in its place; a living run leaves that gap for a moment only.
+    """
+    for left in path.absolute().parent.glob(f".{glob.escape(path.name)}.*.*.*"):
+        host, _, rest = left.name.removeprefix(f".{path.name}.").partition(".")
+        pid, _, kind = rest.partition(".")
+        if kind not in ("partial", "old") or not pid.isdigit() or (host == _host() and _is_alive(int(pid))):
             continue
         if kind == "old" and not path.exists():
             os.rename(left, path)
-        else:
+        elif host == _host():
             _remove(left)
 
 

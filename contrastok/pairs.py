@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from contrastok.columns import TEXT, TEXTS, read_columns
 from contrastok.errors import InputError
 from contrastok.files import sha256_file
-from contrastok.json_file import TEXT, fields, list_of, read_json
+from contrastok.json_file import TEXT as JSON_TEXT
+from contrastok.json_file import fields, list_of, read_json
 
-COLUMNS = ("token", "anchor", "positive", "negatives", "kind", "source")
+COLUMNS = {"token": TEXT, "anchor": TEXT, "positive": TEXT, "negatives": TEXTS, "kind": TEXT, "source": TEXT}
+"""What a file of pairs holds."""
 
-ABOUT_SHAPE = {"type": "object", "properties": {"terms": list_of(fields(token=TEXT))}}
+ABOUT_SHAPE = {"type": "object", "properties": {"terms": list_of(fields(token=JSON_TEXT))}}
 """What is relied on in a pairs.json that is there: another program may have written it, and tell less."""
 
 
@@ -54,33 +57,19 @@ def read_pairs(path: Path, tokenizer_sha256: str) -> PairTable:
         tokenizer_sha256: fingerprint of the base model's tokenizer.
 
     Raises:
-        InputError: nothing there, not a parquet file, wrong columns, no rows, changed since it was written, or
-            made for another model's tokenizer.
+        InputError: nothing there, not a parquet file, columns missing or of other types, no rows, changed since it was
+            written, or made for another model's tokenizer.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     file = path / "pairs.parquet" if path.is_dir() else path
     if not file.is_file():
         raise InputError("no such file", where=file, hint="--pairs names the folder that contrastok gen-pairs wrote")
     digest = sha256_file(file)
     about = _about(file.with_name("pairs.json"), digest, tokenizer_sha256)
-    try:
-        table = pq.read_table(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"is no readable parquet file: {error}", where=file, hint="run gen-pairs again") from error
-    missing = [name for name in COLUMNS if name not in table.column_names]
-    if missing:
-        raise InputError(
-            f"lacks the column(s) {', '.join(missing)}", where=file, hint="columns are " + ", ".join(COLUMNS)
-        )
-    if not len(table):
+    columns = read_columns(file, COLUMNS, "run gen-pairs again", gaps=COLUMNS)
+    if not columns["token"]:
         raise InputError("holds no pairs", where=file, hint="look at the table that gen-pairs printed")
-    columns = {name: table[name].to_pylist() for name in COLUMNS}
     for name in ("token", "anchor", "positive"):
-        empty = next(
-            (i for i, value in enumerate(columns[name]) if not isinstance(value, str) or not value.strip()), None
-        )
+        empty = next((i for i, value in enumerate(columns[name]) if value is None or not value.strip()), None)
         if empty is not None:
             raise InputError(
                 f"row {empty} has no {name}", where=file, hint="every pair needs token, anchor and positive"

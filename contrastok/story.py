@@ -145,11 +145,18 @@ def build_manifest(
             "default_prompt": model.default_prompt_name or "",
             "keys": len(result.data.keys),
             "pairs_sha256": pairs.sha256,
+            **_making(pairs),
             "curve": [_rounded(point) for point in result.curve],
         },
         "seed": config.seed,
         "versions": versions(),
     }
+
+
+def _making(pairs: PairTable) -> dict[str, Any]:
+    """Options of gen-pairs, its seed among them; nothing where pairs.json is another program's or not there."""
+    options = pairs.about.get("options")
+    return {"gen_pairs": options} if isinstance(options, dict) else {}
 
 
 def _relations(term: Term) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrastok.errors import InputError
+from contrastok.json_file import check_text
 from contrastok.models import named_hash
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def read_tensors(file: Path, hint: str) -> tuple[dict[str, torch.Tensor], dict[s
         return tensors, None
     if not isinstance(about, dict):
         raise InputError("is broken: what it tells about its tensors is no JSON object", where=file, hint=hint)
+    check_text(note, about, file, hint)
     written = about.pop(HASH, None)  # files of older versions have none
     if written is not None and written != _hash(tensors, about):
         raise InputError("changed after it was written: its SHA-256 is another", where=file, hint=hint)

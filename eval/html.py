@@ -18,7 +18,7 @@ from contrastok.eval import two_runs
 from contrastok.eval.charts import Spec, charts
 from contrastok.eval.data import LABELS, ReportData
 from contrastok.eval.neighbors import SPACES
-from contrastok.eval.reproduce import train_command
+from contrastok.eval.reproduce import commands_again
 from contrastok.eval.rows import token_rows
 from contrastok.eval.summary import headline, sections
 from contrastok.eval.two_runs import TwoRuns
@@ -38,7 +38,7 @@ def render(data: ReportData) -> str:
         labels=LABELS,
         headline=headline(data),
         sections=sections(data),
-        command=train_command(data.training.get("options", {})),
+        command=commands_again(data.training),
         glossary_names=max((r.glossary.of for t in data.per_token for r in t.relations if r.glossary), default=0),
         places={token.token: place for place, token in enumerate(data.per_token)},
     )
@@ -56,7 +56,7 @@ def render_two(runs: TwoRuns) -> str:
         sections=two_runs.sections(runs),
         verdicts=two_runs.verdict_table(runs),
         changes={change: runs.count(change) for change in two_runs.CHANGES},
-        commands={name: train_command(run.training.get("options", {})) for name, run in both.items()},
+        commands={name: commands_again(run.training) for name, run in both.items()},
     )
 
 

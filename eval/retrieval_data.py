@@ -92,7 +92,7 @@ def read_pairs_file(path: Path, query_field: str, passage_field: str) -> Search:
     raise_problems(problems)
     if not pairs:
         raise InputError(f"holds no record with both a {query_field} and a {passage_field}", where=path)
-    return _search(f"{path}: {query_field} -> {passage_field}", pairs)
+    return _search(f"{path.name}: {query_field} -> {passage_field}", pairs)
 
 
 def read_search(queries: Path, passages: Path) -> Search:
@@ -119,7 +119,7 @@ def read_search(queries: Path, passages: Path) -> Search:
     raise_problems(problems)
     if not pairs:
         raise InputError("holds no query with a relevant passage", where=queries)
-    return _search(f"{queries} -> {passages}", pairs, tuple(text for text in texts.values() if text))
+    return _search(f"{queries.name} -> {passages.name}", pairs, tuple(text for text in texts.values() if text))
 
 
 QUERY_READERS: dict[str, Callable[[Path], Records]] = {".jsonl": json_records, ".jsonl.gz": json_records}

@@ -133,7 +133,7 @@ def test_toml_mistakes_are_all_told_with_the_closest_name(tmp_path: Path) -> Non
     assert text.count(str(file)) == 5
 
 
-@pytest.mark.parametrize("content", [None, b"not = = toml", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [None, b"not = = toml", b"\xff\xfe", b"a = " + b"[" * 5000])
 def test_unusable_toml(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "run.toml"
     if content is not None:
@@ -141,6 +141,22 @@ def test_unusable_toml(tmp_path: Path, content: bytes | None) -> None:
     with pytest.raises(InputError):
         from_toml(ReportConfig, file)
     assert main(["report", "--config", str(file)]) == 2
+
+
+def test_toml_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run.toml").write_text("seed = 1")
+    with pytest.raises(InputError, match="cannot be read \\(Is a directory"):
+        from_toml(ReportConfig, tmp_path)
+    with pytest.raises(InputError, match="cannot be read \\(Not a directory"):
+        from_toml(ReportConfig, tmp_path / "run.toml" / "run.toml")
+
+    def refused(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refused)  # root may read everything
+    with pytest.raises(InputError, match="that you may read") as error:
+        from_toml(ReportConfig, tmp_path / "run.toml")
+    assert "run.toml: cannot be read (Permission denied)" in str(error.value)
 
 
 def test_config_as_json_leaves_out_how_it_is_shown() -> None:

@@ -70,5 +70,5 @@ def test_evidence_that_changed_or_went_is_refused(tmp_path: Path) -> None:
         read_evidence(tmp_path)
     (tmp_path / EVIDENCE_FILE).write_bytes(b"PAR1")
     (tmp_path / "pairs.json").write_text(json.dumps({"evidence": {"sha256": sha256_file(tmp_path / EVIDENCE_FILE)}}))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no readable parquet"):
         read_evidence(tmp_path)

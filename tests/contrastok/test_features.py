@@ -306,7 +306,7 @@ def test_the_cache_gives_the_same_bits(
     words = inputs_for(model.tokenizer, words_of["wordpiece"][:9])
     first = encode(model, words, cache=True)
     assert equal(first, encode(model, words))  # as without a cache
-    files = sorted(tmp_path.rglob("evidence/*.npz"))
+    files = sorted(tmp_path.rglob("evidence/*.arrays"))
     assert len(files) == 3
 
     def never(*_: object) -> None:
@@ -330,9 +330,9 @@ def test_a_word_less_leaves_what_is_kept_of_others(
     model = models["wordpiece"]
     words, ids = inputs_for(model.tokenizer, words_of["wordpiece"][:6]), [1, 3, 4, 9, 10, 11]
     encode(model, words, ids, cache=True)
-    assert len(list(tmp_path.rglob("evidence/*.npz"))) == 3
+    assert len(list(tmp_path.rglob("evidence/*.arrays"))) == 3
     found = encode(model, words[1:], ids[1:], cache=True)
-    assert len(list(tmp_path.rglob("evidence/*.npz"))) == 4
+    assert len(list(tmp_path.rglob("evidence/*.arrays"))) == 4
     assert len(found) == 5
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from contrastok import files
 from contrastok.errors import OutputError
 from contrastok.files import atomic_file, atomic_folder, check_output, sha256_file, to_json
 
@@ -16,6 +17,13 @@ def dead_pid() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+def left(folder: Path, pid: int, kind: str) -> Path:
+    """What a process of this machine leaves beside `out`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.getpid", lambda: pid)
+        return files._beside(folder / "out", kind)
 
 
 def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -35,23 +43,45 @@ def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_what_killed_runs_left_is_removed_and_what_living_ones_hold_is_kept(tmp_path: Path) -> None:
-    dead, alive = tmp_path / f".out.{dead_pid()}.partial", tmp_path / f".out.{os.getppid()}.partial"
-    other = tmp_path / ".out.notes.partial"
-    for folder in (dead, alive, other):
+    dead, alive = left(tmp_path, dead_pid(), "partial"), left(tmp_path, os.getppid(), "partial")
+    kept = [alive, tmp_path / ".out.notes.partial", tmp_path / f".out.more.{dead.name.removeprefix('.out.')}"]
+    for folder in (dead, *kept):
         folder.mkdir()
     with atomic_folder(tmp_path / "out"):
         pass
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["out", alive.name, other.name])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["out", *(folder.name for folder in kept)])
 
 
-def test_an_output_moved_aside_by_a_killed_run_comes_back(tmp_path: Path) -> None:
+def test_what_runs_of_other_machines_hold_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a shared disk, with a cache on it for one: the id of a living process there is that of a dead one here."""
+    pid = dead_pid()
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.gethostname", lambda: "node-7.cluster/a")
+        theirs = left(tmp_path, pid, "partial")
+        assert theirs.name == f".out.node-7-cluster-a.{pid}.partial"
+        theirs.write_text("half")
+        left(tmp_path, pid, "old").write_text("old")
+    with atomic_file(tmp_path / "out") as partial:
+        partial.write_text("whole")
+    assert theirs.read_text() == "half"
+    assert (tmp_path / "out").read_text() == "whole"
+
+
+@pytest.mark.parametrize("host", [None, "of-a-container-that-is-gone"])
+def test_an_output_moved_aside_by_a_killed_run_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str | None
+) -> None:
     """Killed between the two renames of a replacement: the old output must not be lost."""
-    aside = tmp_path / f".out.{dead_pid()}.old"
+    with monkeypatch.context() as patch:
+        if host is not None:
+            patch.setattr("socket.gethostname", lambda: host)
+        aside = left(tmp_path, dead_pid(), "old")
     aside.mkdir()
     (aside / "a").write_text("precious")
     with pytest.raises(RuntimeError), atomic_folder(tmp_path / "out"):
         raise RuntimeError
     assert (tmp_path / "out" / "a").read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
 def test_replacing(tmp_path: Path) -> None:

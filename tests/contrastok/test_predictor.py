@@ -94,7 +94,7 @@ def test_the_cache_gives_the_same_prior(tiny_model: Path, monkeypatch: pytest.Mo
     evidence = evidence_for(load_model(str(tiny_model)).tokenizer)
     first = learn(tiny_model, evidence)
     assert same(first, learn(tiny_model, evidence, cache=False))
-    (file,) = tmp_path.rglob("prior/*.npz")
+    (file,) = tmp_path.rglob("prior/*.arrays")
 
     def never(*_: object) -> None:
         raise AssertionError("learned again")

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from contrastok.checkpoint import MANIFEST_SHAPE
 from contrastok.config import TrainConfig
+from contrastok.errors import InputError
+from contrastok.json_file import check_shape
 from contrastok.loop import relative_move
 from contrastok.map_rows import MapSettings
-from contrastok.story import _left_at
+from contrastok.story import _left_at, _making
 from contrastok.trainer import train
+from tests.test_any_bytes import CHECKPOINT
 
 
 def test_a_term_without_a_pair_is_told_with_where_its_row_stays(
@@ -42,3 +46,19 @@ def test_relative_move() -> None:
     zeros = torch.zeros_like(rows)
     assert relative_move(rows, zeros).tolist() == pytest.approx([1.0] * len(rows))
     assert relative_move(zeros, zeros).tolist() == [0.0] * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("about", "told"), [({"options": {"seed": 2}}, {"gen_pairs": {"seed": 2}}), ({}, {}), ({"options": "--seed 2"}, {})]
+)
+def test_how_pairs_were_made_is_told_where_it_is_known(about: dict[str, Any], told: dict[str, Any]) -> None:
+    pairs: Any = SimpleNamespace(about=about)
+    assert _making(pairs) == told
+
+
+def test_a_manifest_may_tell_how_the_pairs_were_made() -> None:
+    """Manifests of older versions, and of pairs that came without it, do not."""
+    for more in ({}, {"gen_pairs": {"seed": 2}}):
+        check_shape(CHECKPOINT | {"training": CHECKPOINT["training"] | more}, MANIFEST_SHAPE, "a.json", "")
+    with pytest.raises(InputError, match=r"training\.gen_pairs: must be object"):
+        check_shape(CHECKPOINT | {"training": CHECKPOINT["training"] | {"gen_pairs": 1}}, MANIFEST_SHAPE, "a.json", "")

@@ -24,8 +24,9 @@ from contrastok.errors import ConfigError, InputError, ModelError, OutputError
 from contrastok.export import apply
 from contrastok.files import sha256_file
 from contrastok.last_good import last_good_path
-from contrastok.loop import CurvePoint, DivergedError, Loop
+from contrastok.loop import CurvePoint, DivergedError, Loop, state_path
 from contrastok.trainer import train
+from tests.contrastok.test_tracking import stopped_after
 
 Make = Callable[..., TrainConfig]
 
@@ -116,7 +117,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(make_config: Make, capsys: pytes
     assert not state.exists()
 
 
-def test_the_state_of_another_run_is_ignored(make_config: Make, trained: tuple[TrainConfig, dict[str, Any]]) -> None:
+def test_a_damaged_state_is_ignored(make_config: Make) -> None:
     config = make_config(epochs=1, checkpoint_every=1)
     assert config.out
     train(config)
@@ -125,6 +126,24 @@ def test_the_state_of_another_run_is_ignored(make_config: Make, trained: tuple[T
     (folder / "state.safetensors").write_bytes(b"no state at all")
     summary = train(replace(config, overwrite=True))
     assert summary["steps"] == 3
+
+
+def test_the_state_of_another_run_is_ignored(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped, and started again with another seed: it begins anew, and not one step of the first run is in the rows."""
+    stopped = make_config(epochs=2, checkpoint_every=1)
+    undisturbed = make_config(epochs=2, checkpoint_every=1, seed=7)
+    train(undisturbed)
+    assert stopped.out and undisturbed.out
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(3, patch)
+        train(stopped)
+    assert state_path(stopped.out).joinpath("state.safetensors").is_file()
+    train(replace(stopped, seed=7, overwrite=True, quiet=False))
+    assert "Resuming" not in capsys.readouterr().err
+    for name in ("model.safetensors", "new_rows.safetensors", "contrastok.json"):
+        assert sha256_file(stopped.out / name) == sha256_file(undisturbed.out / name), name
 
 
 def test_zero_steps_leave_the_initial_rows(make_config: Make) -> None:

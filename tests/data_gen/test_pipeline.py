@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from contrastok.config import GenPairsConfig
+from contrastok.data_gen.corpus import read_corpus
+from contrastok.data_gen.engines import Job
+from contrastok.data_gen.evidence import MiningOptions, mine
+from contrastok.data_gen.fold import Fold
 from contrastok.data_gen.pipeline import gen_pairs
+from contrastok.data_gen.term_readers import read_terms
 from contrastok.errors import ConfigError, InputError, ModelError, OutputError
 from contrastok.evidence import read_evidence
 from contrastok.files import sha256_file
@@ -376,3 +382,25 @@ def test_a_server_that_fails_half_way_costs_only_what_is_left(
 def test_options_that_make_no_sense_are_refused(setting: GenPairsConfig, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         gen_pairs(replace(setting, **options))
+
+
+def test_a_hundred_thousand_terms_are_read_and_found_in_seconds(setting: GenPairsConfig, tmp_path: Path) -> None:
+    """Anything that looks at every term for every term would take hours; of planning see test_vocabulary.py."""
+    tokens = [f"zor{''.join(chr(97 + number // 26**at % 26) for at in range(4))}" for number in range(100_000)]
+    (tmp_path / "many.txt").write_text("\n".join(tokens) + "\n")
+    (tmp_path / "many").mkdir()
+    lines = [f"The {token} on the table is old.\n" for token in tokens[::500]]
+    (tmp_path / "many" / "a.txt").write_text("".join(lines))
+    job = Job((), Fold(load_tokenizer(setting.model)), MiningOptions(seed=0))
+    start = time.process_time()
+    job = replace(job, terms=tuple(term.token for term in read_terms([tmp_path / "many.txt"])))
+    found = mine(
+        read_corpus([str(tmp_path / "many")]),
+        job.terms,
+        job.matcher(),
+        lambda texts, _: [True] * len(texts),
+        job.options,
+    )
+    assert time.process_time() - start < 30  # some 3 seconds
+    assert job.terms == tuple(tokens) and len(found.evidence) == len(tokens)
+    assert [term for term in tokens if found.evidence[term].found] == tokens[::500]

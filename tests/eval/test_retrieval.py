@@ -162,6 +162,7 @@ def test_a_file_of_pairs(tiny_checkpoint: Path, tmp_path: Path) -> None:
     )
     search = read_pairs_file(file, "question", "answer")
     assert search.queries == ("what is halloumi", "what is bread")
+    assert search.what == "qa.jsonl.gz: question -> answer"  # results are shared; where a file lay is nobody's business
     assert search.passages == ("cheese with salt", "hot oil") and search.relevant == ((0, 1), (0,))
     config = RetrievalConfig(
         model=tiny_checkpoint, pairs_file=file, query_field="question", passage_field="answer", dry_run=True, quiet=True
@@ -169,6 +170,12 @@ def test_a_file_of_pairs(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert retrieval(config)["queries_with_new_token"] == 1
     with pytest.raises(InputError, match="no field 'query'"):
         read_pairs_file(file, "query", "answer")
+
+
+def test_queries_and_passages_are_called_by_the_names_of_their_files(tmp_path: Path) -> None:
+    queries = _write(tmp_path / "q.jsonl", [{"text": "what is halloumi", "relevant": ["p"]}])
+    passages = _write(tmp_path / "p.jsonl", [{"id": "p", "text": "a cheese"}])
+    assert read_search(queries, passages).what == "q.jsonl -> p.jsonl"
 
 
 def test_everything_wrong_with_the_files_in_one_message(tmp_path: Path) -> None:
