@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from tyro import MISSING_NONPROP
 
 from contrastok.config import COMMANDS, GROUPS, from_toml
 from contrastok.errors import ConfigError, ContrastokError, did_you_mean
@@ -88,8 +89,8 @@ def parse(arguments: Sequence[str]) -> Common:
     command = " ".join(arguments[:2]) if arguments and arguments[0] in GROUPS else " ".join(arguments[:1])
     if command in COMMANDS:  # on its own: beside others, tyro's advice on a misspelled option names theirs
         kind, file = COMMANDS[command], _config_file(arguments)
-        given = {} if file is None else {"default": from_toml(kind, file)}
-        return tyro.cli(kind, args=list(arguments[len(command.split()) :]), prog=f"contrastok {command}", **given)
+        default = MISSING_NONPROP if file is None else from_toml(kind, file)
+        return tyro.cli(kind, args=arguments[len(command.split()) :], default=default, prog=f"contrastok {command}")
     return _subcommand(arguments)
 
 

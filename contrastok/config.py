@@ -243,9 +243,6 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--init {self.init} needs {NEEDS['model'].what}: {NEEDS['model'].hint}")
         if self.init != "auto" and self.init not in INITIALIZERS:
             found.append(f"--init {self.init} is no initialiser: {did_you_mean(self.init, ['auto', *INITIALIZERS])}")
-        for name in ("init_vectors", "init_hypernet"):
-            if (path := getattr(self, name)) is not None and not path.exists():
-                found.append(f"--{flag(name)} {path} does not exist")
         return found
 
     def _method_problems(self) -> list[str]:

@@ -57,11 +57,11 @@ def read_tensors(file: Path, hint: str) -> tuple[dict[str, torch.Tensor], dict[s
         with safe_open(file, framework="pt") as handle:
             note = (handle.metadata() or {}).get(NOTE)
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (no mapping)
-        about = None if note is None else json.loads(note)
+        if note is None:
+            return tensors, None
+        about = json.loads(note)
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise InputError(f"is broken: {error}", where=file, hint=hint) from error
-    if about is None:
-        return tensors, None
     if not isinstance(about, dict):
         raise InputError("is broken: what it tells about its tensors is no JSON object", where=file, hint=hint)
     check_text(note, about, file, hint)

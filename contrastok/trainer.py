@@ -22,6 +22,7 @@ from contrastok.config import TrainConfig, as_json
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.terms import Term
+from contrastok.data_gen.text_files import missing
 from contrastok.embedding import RowOverlay
 from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence, read_evidence
@@ -97,6 +98,9 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
     console = Console(config.quiet)
     inputs = [*config.terms, config.pairs, *([Path(config.model)] if Path(config.model).exists() else [])]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
+    for path in (config.init_vectors, config.init_hypernet):
+        if path is not None and not path.exists():
+            raise missing(path)
     terms = read_terms(config.terms)
     tokenizer = load_tokenizer(config.model)
     pairs = read_pairs(config.pairs, tokenizer_fingerprint(tokenizer))

@@ -45,7 +45,7 @@ class Contrast(Loss):
         return self.settings.temperature / self._log_temperature().exp()
 
     @torch.no_grad()
-    def _log_temperature(self) -> nn.Parameter:
+    def _log_temperature(self) -> torch.Tensor:
         """Put back within its bounds after a step that left them: a clamp in the loss would have no gradient there."""
         return self.log_temperature.clamp_(math.log(COLDEST), math.log(WARMEST))
 

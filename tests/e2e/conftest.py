@@ -99,6 +99,10 @@ def run_all(run: Run, folder: Path, gen: Sequence[object], train: Sequence[objec
     return Outcome(folder, **read)
 
 
+KITCHEN_TEXT = ("--corpus", KITCHEN / "corpus", "--known-sentences", 2)
+"""What `kitchen` gives gen-pairs: more sentences of known words take minutes, and show no test more."""
+
+
 @pytest.fixture(scope="session")
 def kitchen(contrastok: Run, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """The sample domain through all commands on the real MiniLM: one epoch of larger steps, and one trial.
@@ -107,16 +111,16 @@ def kitchen(contrastok: Run, tmp_path_factory: pytest.TempPathFactory) -> Outcom
     """
     folder = tmp_path_factory.mktemp("kitchen")
     train = ["--epochs", 1, "--learning-rate", 0.0033, "--calibrate", 1, "--init", "predictor", "--word-weight", 0.1]
-    return run_all(contrastok, folder, ["--corpus", KITCHEN / "corpus"], train, KITCHEN / "terms.jsonl")
+    return run_all(contrastok, folder, KITCHEN_TEXT, train, KITCHEN / "terms.jsonl")
 
 
 @pytest.fixture(scope="session")
 def disease(here: Run, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """120 disease names as a word list, what the Disease Ontology's OBO file says of them, and MedQuAD's text."""
+    """60 disease names as a word list, what the Disease Ontology's OBO file says of them, and MedQuAD's text."""
     folder = tmp_path_factory.mktemp("disease")
     ontology = shared_data / "disease_ontology"
     words = [json.loads(line)["word"] for line in (ontology / "disease_terms.jsonl").read_text().splitlines()]
-    (folder / "words.txt").write_text("\n".join(words[:120]) + "\n")
+    (folder / "words.txt").write_text("\n".join(words[:60]) + "\n")
     corpus = shared_data / "medquad" / "medquad.jsonl.gz"
     gen = ["--glossary", ontology / "doid-2016-09-01.obo", "--corpus", corpus, "--text-field", "answer"]
     gen += ["--hold-out", 0.5, "--max-sentences", 5, "--known-sentences", 1]

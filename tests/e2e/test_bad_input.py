@@ -102,7 +102,7 @@ def test_a_slow_tokenizer(here: Run, tmp_path: Path) -> None:
 
 
 def test_existing_outputs_need_overwrite(here: Run, kitchen: Outcome, tmp_path: Path) -> None:
-    kept = write(tmp_path / "kept", "precious")
+    kept = write(tmp_path / "kept.html", "precious")
     for command in (
         ["gen-pairs", "--terms", TERMS, "--corpus", CORPUS],
         ["train", "--terms", TERMS, "--pairs", kitchen.folder / "pairs"],
