@@ -144,7 +144,7 @@ def start_rows(
         chosen = kept_pair_calibration(guide, encoder, accelerator, config)
         guide = dataclasses.replace(guide, pairs=chosen.settings, pairs_tried=chosen.tried)
     _tell(guide, console)
-    placed = with_norms(map_rows(model, tokenizer, objective, console), context)  # what follows holds rows less tightly
+    placed = with_norms(map_rows(model, tokenizer, objective, console), context)  # training begins here, not at `rows`
     return Start(init, rows, placed, guide)
 
 
