@@ -13,7 +13,8 @@ from typing import Any
 import tyro
 from tyro import MISSING_NONPROP
 
-from contrastok.config import COMMANDS, GROUPS, from_toml
+from contrastok.config import COMMANDS, GROUPS
+from contrastok.config_file import from_toml
 from contrastok.errors import ConfigError, ContrastokError, did_you_mean
 from contrastok.options import Common
 

@@ -18,7 +18,8 @@ import torch
 from rich.markup import escape
 
 from contrastok.checkpoint import load_checkpoint
-from contrastok.config import GenPairsConfig, TrainConfig, as_json, from_toml
+from contrastok.config import GenPairsConfig, TrainConfig, as_json
+from contrastok.config_file import from_toml
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.corpus import read_corpus
 from contrastok.data_gen.engines import die_with_parent

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from contrastok.checkpoint import load_checkpoint
-from contrastok.config import GenPairsConfig, TrainConfig, from_toml
+from contrastok.config import GenPairsConfig, TrainConfig
+from contrastok.config_file import from_toml
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.pipeline import gen_pairs
 from contrastok.data_gen.term_readers import read_terms

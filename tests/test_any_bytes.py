@@ -29,7 +29,8 @@ from contrastok.adapter import CONFIG, WEIGHTS, read_adapter
 from contrastok.bank import FrozenEncoder
 from contrastok.cache import kept_arrays
 from contrastok.checkpoint import MANIFEST, read_manifest, read_rows
-from contrastok.config import COMMANDS, from_toml
+from contrastok.config import COMMANDS
+from contrastok.config_file import from_toml
 from contrastok.data_gen.corpus import read_corpus
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.wordnet import WordNet

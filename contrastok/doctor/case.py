@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from contrastok.config import GenPairsConfig, TrainConfig, from_toml
+from contrastok.config import GenPairsConfig, TrainConfig
+from contrastok.config_file import from_toml
 from contrastok.console import Console
 from contrastok.data_gen import text_sample
 from contrastok.data_gen.corpus import Document, read_corpus
