@@ -108,6 +108,7 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
     choose_init(config.init, evidence)  # what is wrong with it is told before anything is encoded
     model = load_with_head(config.model)
     OBJECTIVES[config.objective].build.check(model, config)
+    TRAINABLES[config.trainable].check()
     with cut(model, config.layers):  # too many are told before anything is encoded
         pass
     if config.moves_body:

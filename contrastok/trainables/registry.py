@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
 
 from contrastok.embedding import RowOverlay
+from contrastok.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -31,7 +33,7 @@ class Trainable:
         rate: default learning rate; None where the parameters are rows, whose rate is measured by the table.
         moves_old: whether old rows are trained too; they then stand behind the new ones in the overlay's rows.
         needs_fp32: whether the frozen weights must be held in full precision.
-        needs: what it cannot do without, in words.
+        packages: what must be installed beside the fixed ones; the extra of the same name does so.
         moves_head: whether old classes of a language-model head that is not tied are trained too, where one is read.
     """
 
@@ -43,7 +45,23 @@ class Trainable:
     moves_old: bool = False
     needs_fp32: bool = False
     moves_head: bool = False
-    needs: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it cannot do without, in words."""
+        return tuple(f"the package {package}" for package in self.packages)
+
+    def check(self) -> None:
+        """Refuse to train without a package, before anything is encoded.
+
+        Raises:
+            ConfigError: one is not installed.
+        """
+        for package in self.packages:
+            if find_spec(package) is None:
+                hint = f"pip install 'contrastok[{package}]'"
+                raise ConfigError(f"--trainable {self.name} needs the package {package}", hint=hint)
 
 
 TRAINABLES: dict[str, Trainable] = {}
@@ -57,14 +75,14 @@ def trainable(
     moves_old: bool = False,
     needs_fp32: bool = False,
     moves_head: bool = False,
-    needs: tuple[str, ...] = (),
+    packages: tuple[str, ...] = (),
 ) -> Callable[[Lay], Lay]:
     """Register a function as the way of training `name`; the first line of its docstring describes it."""
 
     def register(lay: Lay) -> Lay:
         summary = (lay.__doc__ or "").strip().splitlines()[0]
         exact = needs_fp32 or moves_old
-        TRAINABLES[name] = Trainable(name, summary, source, lay, rate, moves_old, exact, moves_head, needs)
+        TRAINABLES[name] = Trainable(name, summary, source, lay, rate, moves_old, exact, moves_head, packages)
         return lay
 
     return register

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from contrastok.embedding import RowOverlay
-from contrastok.errors import ConfigError
 from contrastok.overlay import attach
 from contrastok.trainables.registry import trainable
 
@@ -34,18 +33,13 @@ class PeftRows(RowOverlay):
 
     Args:
         base, rows, ids, row_of: see `RowOverlay`.
-
-    Raises:
-        ConfigError: PEFT is not installed.
     """
 
     made = False
 
     def __init__(self, base: nn.Module, rows: torch.Tensor, ids: Sequence[int], row_of: Sequence[int]) -> None:
-        try:
-            from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
-        except ImportError:
-            raise ConfigError("--trainable peft needs PEFT", hint="pip install 'contrastok[peft]'") from None
+        from peft.tuners.trainable_tokens.layer import TrainableTokensLayer
+
         super().__init__(base, rows, ids, row_of)
         table = self._table()
         self.first = len(table)
@@ -66,7 +60,7 @@ class PeftRows(RowOverlay):
         return found * self.scale
 
 
-@trainable("peft", source="PEFT's Trainable Tokens, as a baseline", needs_fp32=True, needs=("the package peft",))
+@trainable("peft", source="PEFT's Trainable Tokens, as a baseline", needs_fp32=True, packages=("peft",))
 def peft(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, config: TrainConfig) -> RowOverlay:
     """The new rows, each coordinate for itself, by PEFT's TrainableTokens; slower."""
     return attach(model, plan, first, PeftRows)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
+from contrastok.bank import FrozenEncoder
 from contrastok.checkpoint import load_checkpoint
 from contrastok.cli import main
 from contrastok.config import ApplyConfig, TrainConfig
@@ -184,12 +186,13 @@ def test_unknown_names_and_sizes_are_told(make_config: Make) -> None:
     assert all(known.summary.endswith(".") and known.source for known in TRAINABLES.values())
 
 
-def test_peft_that_is_missing_is_told(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "peft.tuners.trainable_tokens.layer", None)
-    with pytest.raises(ConfigError, match="needs PEFT"):
-        laid(make_config(), "peft")
+def test_peft_that_is_missing_is_told_before_anything_is_encoded(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FrozenEncoder, "encode", lambda *_, **__: pytest.fail("something was encoded"))
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ConfigError, match="--trainable peft needs the package peft"):
+        train(make_config(trainable="peft"))
 
 
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 4), st.integers(0, 99))
