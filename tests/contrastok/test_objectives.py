@@ -160,6 +160,27 @@ def test_simcse_differs_by_dropout_alone_and_the_same_seed_drops_the_same(make_c
     assert not torch.equal(first, loop.loss(replace(batch, draw=batch.draw + 1)).total)
 
 
+def test_every_other_sentence_is_a_negative_of_simcse(make_config: Make) -> None:
+    """As in its paper, those of the same term too: `blocked` is not asked."""
+    loop = make_loop(make_config(objective="simcse", batch_size=12, temperature=0.1))
+    batch = first_batch(loop)
+    passes: list[torch.Tensor] = []
+    embed = loop.objective.student.embed
+
+    def watched(inputs: Any) -> torch.Tensor:
+        passes.append(embed(inputs))
+        return passes[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.objective.student, "embed", watched)
+        found = loop.loss(batch).contrast
+    first, second = (one.detach().double() for one in passes)
+    scores = first @ second.T / 0.1
+    wanted = (torch.logsumexp(scores, 1) - scores.diagonal()).mean()
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-6)
+    assert batch.blocked.any()
+
+
 def test_simcse_says_when_there_is_no_signal(make_config: Make) -> None:
     summary = train(make_config(objective="simcse", epochs=1, temperature=0.001, word_weight=0.0, batch_size=2))
     assert summary["first"]["contrast"] < 1e-3
