@@ -24,12 +24,13 @@ from tests.contrastok.conftest import GLOSSARY
 LINES: list[dict[str, Any]] = [
     {
         "method": "default",
-        "cost": {"times_first": 1.0, "peak_mb": 900.6},
+        "cost": {"steps": 1200, "cpu_seconds": 51.7, "times_first": 1.0, "peak_mb": 900.6},
         "recovery": {"trained": {"mrr": 0.5, "mrr_interval": [0.4, 0.6]}},
         "no_harm": {"identical": True},
     },
     {"method": "init=mean", "cost": {"times_first": 0.25, "peak_mb": 700.0}, "no_harm": {"identical": False}},
     {"method": "init=omp", "refused": "needs another model: a|b"},
+    {"method": "lora", "lost": "its process was ended"},
 ]
 
 
@@ -53,12 +54,14 @@ def test_an_unknown_method_says_the_closest() -> None:
 
 def test_columns_hold_what_was_measured() -> None:
     names = [column.name for column in measured(LINES)]
-    assert names == ["trained, row MRR", "CPU time, to the first", "peak MB"] and len(names) < len(COLUMNS)
+    assert names == ["trained, row MRR", "steps", "CPU s", "CPU time, to the first", "peak MB"]
+    assert len(names) < len(COLUMNS)
     table = to_markdown(LINES).splitlines()
-    assert table[2] == "| split words |  |  |  |  |"
-    assert table[3] == "| default | 0.500 | 1.00 | 901 | same bits |"
-    assert table[4] == "| init=mean |  | 0.25 | 700 | changed |"
-    assert table[5] == r"| init=omp |  |  |  | does not apply: needs another model: a\|b |"
+    assert table[2] == "| split words |  |  |  |  |  |  |"
+    assert table[3] == "| default | 0.500 | 1,200 | 52 | 1.00 | 901 | same bits |"
+    assert table[4] == "| init=mean |  |  |  | 0.25 | 700 | changed |"
+    assert table[5] == r"| init=omp |  |  |  |  |  | does not apply: needs another model: a\|b |"
+    assert table[6] == "| lora |  |  |  |  |  | not measured: its process was ended |"
     assert compare_chart(LINES).startswith(b"\x89PNG")
 
 
@@ -124,8 +127,7 @@ def config(
     """A comparison on the tiny model; training runs in this process, for one of its own takes seconds."""
 
     def here(config: Any, cache: Path) -> Cost | Refused:
-        train(config)
-        return Cost(1.0, 2**20)
+        return Cost(1.0, 2**20, train(config)["steps"])
 
     monkeypatch.setattr(module, "train_apart", here)
     return CompareConfig(
