@@ -114,8 +114,8 @@ def _steps(config: TrainConfig, words: Words, anchors: int) -> int:
 def _print(summary: Mapping[str, Any], console: Console) -> None:
     count, no = len(summary["methods"]), len(summary["refused"])
     but = f"; {no} {'does' if no == 1 else 'do'} not apply" if no else ""
-    table = Table(title=f"Would train {count - no} of {count} {'method' if count == 1 else 'methods'}{but}")
-    table.title_justify = "left"
+    console.print(f"Would train {count - no} of {count} {'method' if count == 1 else 'methods'}{but}")
+    table = Table(box=None, pad_edge=False)
     table.add_column("method", no_wrap=True)
     table.add_column("steps" if summary["complete"] else "steps, or more", justify="right")
     table.add_column("")
@@ -127,4 +127,3 @@ def _print(summary: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     if hidden := summary["hidden"]:
         console.print(f"Would also hide {len(hidden)} words that the model knows: {escape(', '.join(hidden[:5]))} ...")
-    console.print("Nothing was written.")
