@@ -50,7 +50,7 @@ def inner_commands(config: CompareConfig, work: Path) -> Inner:
     options = {**shared, "terms": config.terms, "overwrite": True, "dry_run": False, "config": None, "json": None}
     ours = from_toml(TrainConfig, config.config) if config.config else TrainConfig()
     theirs = from_toml(GenPairsConfig, config.config) if config.config else GenPairsConfig()
-    hidden = {"config": config.config, "sample": config.hidden, "epochs": config.epochs}
+    hidden: dict[str, Any] = {"config": config.config, "sample": config.hidden, "epochs": config.epochs}
     return Inner(
         dataclasses.replace(theirs, **options, **given, out=work / "pairs"),
         dataclasses.replace(ours, **options, pairs=work / "pairs", out=work / "model", epochs=config.epochs),
@@ -99,6 +99,7 @@ def hashes(config: CompareConfig, inner: Inner) -> list[str]:
     asked = (config.config, config.queries, config.passages, config.pairs_file, config.sts)
     starts = (inner.train.init_vectors, inner.train.init_hypernet, inner.generate.wordnet)
     models = [resolve(name) for name in (config.model, inner.train.init_model) if name is not None]
-    paths = [Path(name) for name in (*read, *asked, *starts, *models) if name is not None]
+    named: list[str | Path | None] = [*read, *asked, *starts, *models]
+    paths = [Path(name) for name in named if name is not None]
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return [sha256_file(file) for file in files if file.is_file()]

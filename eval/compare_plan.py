@@ -17,6 +17,7 @@ from contrastok.data_gen.estimate import head
 from contrastok.data_gen.evidence import mine
 from contrastok.data_gen.negatives import NegativeSource
 from contrastok.data_gen.pair_kinds import choose_kinds
+from contrastok.data_gen.pair_kinds.template import ABOUT
 from contrastok.data_gen.pipeline import Words, build_term, gen_pairs, mining_job, read_words
 from contrastok.data_gen.text_sample import TextSample
 from contrastok.errors import ContrastokError
@@ -27,7 +28,6 @@ from contrastok.eval.recovery import recovery
 from contrastok.eval_config import CompareConfig
 from contrastok.lm_head import load_with_head
 from contrastok.objectives import OBJECTIVES
-from contrastok.objectives.grounding import ABOUT
 from contrastok.objectives.one_token import CONTEXTS
 from contrastok.second_stage import second_epochs
 from contrastok.shallow import cut
