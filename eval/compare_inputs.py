@@ -95,11 +95,10 @@ def hashes(config: CompareConfig, inner: Inner) -> list[str]:
         config: of the comparison.
         inner: its commands, whose options may name files and folders too.
     """
-    read = (*config.terms, *config.corpus, *config.glossary)
     asked = (config.config, config.queries, config.passages, config.pairs_file, config.sts)
     starts = (inner.train.init_vectors, inner.train.init_hypernet, inner.generate.wordnet)
     models = [resolve(name) for name in (config.model, inner.train.init_model) if name is not None]
-    named: list[str | Path | None] = [*read, *asked, *starts, *models]
+    named: list[str | Path | None] = [*config.terms, *config.corpus, *config.glossary, *asked, *starts, *models]
     paths = [Path(name) for name in named if name is not None]
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return [sha256_file(file) for file in files if file.is_file()]
