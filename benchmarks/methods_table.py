@@ -24,7 +24,7 @@ from contrastok.files import atomic_file
 
 ASKED = ("steps", "terms", "hidden", "queries", "donor", "versions")
 """What parts of one table have in common."""
-MACHINES = {"CPU time, to the first", "peak MB"}
+MACHINES = {"CPU s", "CPU time, to the first", "peak MB"}
 """Columns that differ from run to run."""
 
 Line = dict[str, Any]
@@ -55,6 +55,12 @@ def join(parts: Sequence[Mapping[str, Any]]) -> tuple[list[Line], dict[str, floa
     return [found[name][0] for name in every_method() if name in found], apart
 
 
+def _of_any_machine(line: Line) -> Line:
+    """The line without its seconds: those of different machines do not belong into one column."""
+    cost = {name: value for name, value in line.get("cost", {}).items() if name != "cpu_seconds"}
+    return line | ({"cost": cost} if cost else {})
+
+
 def _apart(one: Line, other: Line) -> float:
     return max(abs(a - b) for a, b in zip(_figures(one), _figures(other), strict=True))
 
@@ -79,12 +85,13 @@ def main() -> None:
         lines, apart = join(parts)
     except ValueError as error:
         sys.exit(str(error))
-    print(to_markdown(lines))
+    shown = [_of_any_machine(line) for line in lines]
+    print(to_markdown(shown))
     for name, difference in apart.items():
         print(f"{name}: {difference:.1e} apart at most")
     if arguments.plot:
         with atomic_file(arguments.plot) as partial:
-            partial.write_bytes(compare_chart(lines))
+            partial.write_bytes(compare_chart(shown))
     write_json({**{name: parts[0][name] for name in ASKED}, "apart": apart, "lines": lines}, arguments.json)
 
 

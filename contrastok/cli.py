@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -157,18 +157,9 @@ def _guarded(command: str, config: Common) -> Iterator[None]:
 
 def _runner(command: str) -> Callable[[Any], Any]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from contrastok.console import hush_libraries
+
     module, name = RUNNERS[command]
     loaded = import_module(module)
-    _hush_libraries()
+    hush_libraries()
     return getattr(loaded, name)  # type: ignore[no-any-return]
-
-
-def _hush_libraries() -> None:
-    """Keep the loaders' own bars and advice off the terminal; their errors still come through."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    if os.environ.get("WANDB_MODE") == "offline":  # this module says so on standard output, which is for data
-        with redirect_stdout(None):
-            import_module("transformers.integrations.integration_utils")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,3 +67,14 @@ def emit_json(summary: dict[str, Any], path: Path | None) -> None:
         return
     with atomic_file(path) as partial:
         partial.write_text(to_json(summary), encoding="utf-8")
+
+
+def hush_libraries() -> None:
+    """Keep the loaders' own bars and advice off the terminal, in this process; their errors still come through."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if os.environ.get("WANDB_MODE") == "offline":  # this module says so on standard output, which is for data
+        with redirect_stdout(None):
+            import_module("transformers.integrations.integration_utils")

@@ -197,8 +197,9 @@ class CompareConfig(Common):
 
     Example: contrastok compare --terms terms.jsonl --corpus corpus/ --methods all --hidden 200 --out compare/
 
-    Every method gets the same pairs and as many epochs, in a process of its own. The tables [gen-pairs] and [train]
-    of --config hold the options of both.
+    Every method gets the same pairs and --epochs passes over them, in a process of its own; two-stage takes half as
+    many on top, one_token and definition_grounding pass over texts of their own, and the column "steps" says what each
+    took. The tables [gen-pairs] and [train] of the file that --config names hold the options of both.
     """
 
     terms: tuple[Path, ...] = ()
@@ -215,7 +216,7 @@ class CompareConfig(Common):
     """all, an option of train whose methods are all wanted (init ...), or methods: default, init=subtoken_mean ...
     `contrastok methods` lists them."""
     epochs: int = 3
-    """The budget of every method: passes over the pairs."""
+    """The budget of every method: passes over the pairs. max-steps under [train] of --config ends it earlier."""
     hidden: int = 0
     """Also hide so many words that the model knows, which the corpus speaks of, and look whether they come back."""
     queries: Path | None = None

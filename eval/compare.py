@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,9 +18,8 @@ import torch
 from rich.markup import escape
 
 from contrastok.checkpoint import load_checkpoint
-from contrastok.config import GenPairsConfig, TrainConfig, as_json
-from contrastok.config_file import from_toml
-from contrastok.console import Console, emit_json
+from contrastok.config import TrainConfig, as_json
+from contrastok.console import Console, emit_json, hush_libraries
 from contrastok.data_gen.corpus import read_corpus
 from contrastok.data_gen.engines import die_with_parent
 from contrastok.data_gen.pipeline import gen_pairs
@@ -28,8 +27,11 @@ from contrastok.data_gen.sentences import blocks, split_sentences
 from contrastok.data_gen.text_sample import TextSample
 from contrastok.errors import ContrastokError
 from contrastok.eval.baselines import INITIAL, TRAINED
+from contrastok.eval.compare_folder import MARKER, READY, barren, claim, goes_on
+from contrastok.eval.compare_inputs import Inner, check_inputs, hashes, inner_commands
 from contrastok.eval.compare_methods import Method, chosen_methods
-from contrastok.eval.compare_run import Refused, train_apart
+from contrastok.eval.compare_plan import show_plan
+from contrastok.eval.compare_run import SHORT_OF_MEMORY, LostError, Refused, train_apart
 from contrastok.eval.compare_table import compare_chart, compare_table, to_markdown
 from contrastok.eval.no_harm import no_harm
 from contrastok.eval.recovery import own_cache, prepare, train_config
@@ -37,11 +39,9 @@ from contrastok.eval.recovery_measure import Prepared, measure
 from contrastok.eval.relatedness import relatedness
 from contrastok.eval.retrieval import retrieval
 from contrastok.eval_config import CompareConfig, NoHarmConfig, RecoveryConfig, RelatednessConfig, RetrievalConfig
-from contrastok.files import atomic_file, check_output, sha256_file, to_json
+from contrastok.files import atomic_file, to_json
 from contrastok.story import versions
 
-MARKER = "compare.json"
-"""Every folder of a comparison holds it."""
 SAMPLE = 100_000
 """Characters of the corpus whose sentences no-harm reads."""
 ROWS = (INITIAL, TRAINED)
@@ -66,33 +66,62 @@ def compare(config: CompareConfig) -> dict[str, Any]:
 
     Raises:
         ContrastokError: for every problem that the user can mend.
+        LostError: a process ended before its method was measured; the others are kept for the next run.
     """
     config.validate()
     assert config.out is not None  # validate() saw to it
     console, work = Console(config.quiet), config.out / "work"
-    methods = chosen_methods(config.methods)
-    if config.dry_run:
-        console.print(f"Would train {len(methods)} methods: {', '.join(method.name for method in methods)}")
-        emit_json(summary := {"dry_run": True, "methods": [method.name for method in methods]}, config.json)
-        return summary
+    methods, inner = chosen_methods(config.methods), inner_commands(config, work)
+    check_inputs(config, inner)
     asked = {name: value for name, value in as_json(config).items() if name not in FREE}
-    facts = {"options": asked, "versions": versions(), "inputs": _hashes(config)}
-    _claim(config, facts)
+    facts = {"options": asked, "versions": versions(), "inputs": hashes(config, inner)}
+    going_on = goes_on(config, facts)
+    if config.dry_run:
+        return show_plan(config, inner, methods, console)
+    if not going_on:
+        claim(config.out, facts)
     work.mkdir(parents=True, exist_ok=True)
-    with own_cache(work):
-        lesson = _lesson(config, work, console)
-        lines = _against_first(_lines(methods, config, lesson, work))
+    try:
+        with own_cache(work):
+            lesson = _lesson(config, inner, work, console)
+            lines = _against_first(_lines(methods, config, lesson, work))
+    except ContrastokError:
+        if barren(config.out):  # nothing is kept for a command that would end the same way
+            shutil.rmtree(config.out)
+        raise
+    _require_all(lines, console)
     summary = {**facts, "lines": lines}
-    with atomic_file(config.out / "compare.md") as partial:
-        partial.write_text(to_markdown(lines), encoding="utf-8")
-    with atomic_file(config.out / "compare.png") as partial:
-        partial.write_bytes(compare_chart(lines))
-    with atomic_file(config.out / MARKER) as partial:  # last: a folder whose marker has lines is complete
-        partial.write_text(to_json(summary), encoding="utf-8")
-    shutil.rmtree(work)
+    _write(config.out, summary)
     console.print(compare_table(lines), f"[bold]{escape(str(config.out))}[/]")
     emit_json(summary, config.json)
     return summary
+
+
+def _write(out: Path, summary: Mapping[str, Any]) -> None:
+    """Put the results into the folder, in place of what a run that is stopped would go on from."""
+    with atomic_file(out / "compare.md") as partial:
+        partial.write_text(to_markdown(summary["lines"]), encoding="utf-8")
+    with atomic_file(out / "compare.png") as partial:
+        partial.write_bytes(compare_chart(summary["lines"]))
+    with atomic_file(out / MARKER) as partial:  # last: a folder whose marker has lines is complete
+        partial.write_text(to_json(summary), encoding="utf-8")
+    shutil.rmtree(out / "work")
+
+
+def _require_all(lines: Sequence[Line], console: Console) -> None:
+    """Show what is known where some method was not measured.
+
+    Raises:
+        LostError: names those methods.
+    """
+    lost = [f"{line['method']}: {line['lost']}" for line in lines if "lost" in line]
+    if lost:
+        console.print(compare_table(lines))
+        raise LostError(
+            f"{len(lost)} of {len(lines)} methods were not measured\n  " + "\n  ".join(lost),
+            hint="give the same command again, with fewer --num-proc perhaps: it goes on with these alone. "
+            "In a script, call compare below if __name__ == '__main__'",
+        )
 
 
 def _against_first(lines: list[Line]) -> list[Line]:
@@ -120,63 +149,25 @@ class Lesson:
     recovery: RecoveryConfig
 
 
-def _hashes(config: CompareConfig) -> list[str]:
-    """SHA-256 of every input file and of what input folders hold; what is no path (a dataset's name) has none."""
-    single = (config.config, config.queries, config.passages, config.pairs_file, config.sts)
-    paths = [Path(name) for name in (*config.terms, *config.corpus, *config.glossary, *single) if name is not None]
-    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return [sha256_file(file) for file in files if file.is_file()]
-
-
-def _claim(config: CompareConfig, facts: Mapping[str, Any]) -> None:
-    """Take the folder: a new one, or that of a run of the same options that was stopped."""
-    assert config.out is not None
-    told = config.out / MARKER
-    if told.is_file() and told.read_text(encoding="utf-8", errors="replace") == to_json(dict(facts)):
-        return
-    inputs = [*config.terms, *config.glossary, *(Path(p) for p in (*config.corpus, config.model) if Path(p).exists())]
-    check_output(config.out, config.overwrite, marker=MARKER, inputs=inputs, json=config.json)
-    shutil.rmtree(config.out, ignore_errors=True)
-    with atomic_file(told) as partial:
-        partial.write_text(to_json(dict(facts)), encoding="utf-8")
-
-
-def _lesson(config: CompareConfig, work: Path, console: Console) -> Lesson:
+def _lesson(config: CompareConfig, inner: Inner, work: Path, console: Console) -> Lesson:
     """Pairs for the terms, words to recover, a sample of text, and the encodings that all methods share."""
-    shared: dict[str, Any] = {"terms": config.terms, "model": config.model, "seed": config.seed, "quiet": True}
-    given = {name: getattr(config, name) for name in ("corpus", "glossary", "text_field", "split")}
-    pairs, ready = work / "pairs", work / "ready"
-    recovery = RecoveryConfig(
-        config=config.config,
-        sample=config.hidden,
-        model=config.model,
-        seed=config.seed,
-        quiet=True,
-        epochs=config.epochs,
-        **given,
-    )
-    options = {**shared, "overwrite": True, "config": None}
-    ours = from_toml(TrainConfig, config.config) if config.config else TrainConfig()
-    train = dataclasses.replace(ours, **options, pairs=pairs, out=work / "model", epochs=config.epochs)
-    theirs = from_toml(GenPairsConfig, config.config) if config.config else GenPairsConfig()
-    generate = dataclasses.replace(theirs, **options, **given, out=pairs)
-    texts, kept = work / "texts.jsonl", work / "hidden"
+    texts, kept, ready = work / "texts.jsonl", work / "hidden", work / READY
     if not ready.exists():
         console.print("Pairs for all methods")
-        gen_pairs(generate)
+        gen_pairs(inner.generate)
         sample = TextSample(config.seed, SAMPLE)
         for document in read_corpus(config.corpus, config.text_field, config.split):
             for block in blocks(document.text):
                 sample.offer(block)
         sentences = (sentence for block in sample.blocks() for sentence in split_sentences(block))
         texts.write_text("".join(json.dumps({"text": one}) + "\n" for one in sentences), encoding="utf-8")
-        _prepare(train, work)
+        _prepare(inner.train, work)
     kept.mkdir(exist_ok=True)
-    hidden = prepare(recovery, kept, Console(quiet=True)) if config.hidden else None
+    hidden = prepare(inner.recovery, kept, Console(quiet=True)) if config.hidden else None
     if hidden and not ready.exists():
-        _prepare(train_config(recovery, kept), work)
+        _prepare(train_config(inner.recovery, kept), work)
     ready.touch()
-    return Lesson(train, texts, hidden, recovery)
+    return Lesson(inner.train, texts, hidden, inner.recovery)
 
 
 def _prepare(config: TrainConfig, work: Path) -> None:
@@ -197,15 +188,30 @@ def _lines(methods: Sequence[Method], config: CompareConfig, lesson: Lesson, wor
     share = max(1, (os.cpu_count() or 1) // config.num_proc)
     with ProcessPoolExecutor(config.num_proc, get_context("spawn"), _begin, (share,)) as pool:
         try:
-            return list(pool.map(make, methods))
+            coming = [pool.submit(make, method) for method in methods]
+            return [_come(method, line) for method, line in zip(methods, coming, strict=True)]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
+def _come(method: Method, coming: Future[Line]) -> Line:
+    """The line of a method; one that says so where a worker ended, which takes the others with it."""
+    try:
+        return coming.result()
+    except BrokenExecutor:
+        return _lost(method, f"a worker ended before it was done; {SHORT_OF_MEMORY}")
+
+
+def _lost(method: Method, why: str) -> Line:
+    """The line of a method that was not measured; it is kept nowhere, so that the next run measures it."""
+    return {"method": method.name, "source": method.source, "lost": why}
+
+
 def _begin(threads: int) -> None:
     """In a worker: so many threads for it and for what it starts."""
     die_with_parent()
+    hush_libraries()
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
 
@@ -217,24 +223,43 @@ def _line(method: Method, config: CompareConfig, lesson: Lesson, work: Path) -> 
     if file.is_file():
         kept: Line = json.loads(file.read_text(encoding="utf-8"))
         return kept
+    shutil.rmtree(own, ignore_errors=True)  # what a run that was killed had trained would come for nothing
     console.print(f"Training {escape(method.name)}")
-    line: Line = {"method": method.name, "source": method.source}
-    trained = dataclasses.replace(lesson.train, **method.options, out=own / "model")
-    cost = train_apart(trained, work / "cache")
-    if isinstance(cost, Refused):
-        line["refused"] = cost.why
-        console.print(f"  does not apply: {escape(cost.why)}")
-    else:
-        line["cost"] = {"cpu_seconds": cost.cpu_seconds, "peak_mb": cost.peak_bytes / 2**20}
-        line |= _measured(method, config, dataclasses.replace(lesson, train=trained), work)
+    try:
+        line = _trained(method, config, lesson, work, own)
+    except LostError as error:
+        console.print(f"  not measured: {escape(error.what)}")
+        shutil.rmtree(own, ignore_errors=True)
+        return _lost(method, error.what)
     shutil.rmtree(own, ignore_errors=True)
+    if "refused" in line:
+        console.print(f"  does not apply: {escape(line['refused'])}")
     with atomic_file(file) as partial:
         partial.write_text(to_json(line), encoding="utf-8")
     return line
 
 
+def _trained(method: Method, config: CompareConfig, lesson: Lesson, work: Path, own: Path) -> Line:
+    """Train in the folder `own`, and measure.
+
+    Raises:
+        LostError: a process ended before it was done.
+    """
+    line: Line = {"method": method.name, "source": method.source}
+    trained = dataclasses.replace(lesson.train, **method.options, out=own / "model")
+    cost = train_apart(trained, work / "cache")
+    if isinstance(cost, Refused):
+        return {**line, "refused": cost.why}
+    told = {"cpu_seconds": cost.cpu_seconds, "peak_mb": cost.peak_bytes / 2**20, "steps": cost.steps}
+    return {**line, "cost": told, **_measured(method, config, dataclasses.replace(lesson, train=trained), work)}
+
+
 def _measured(method: Method, config: CompareConfig, lesson: Lesson, work: Path) -> Line:
-    """Every evaluation of what was just trained; under "missing" those that cannot be made, and why."""
+    """Every evaluation of what was just trained; under "missing" those that cannot be made, and why.
+
+    Raises:
+        LostError: a process ended before it was done.
+    """
     options: dict[str, Any] = {"model": lesson.train.out, "seed": config.seed, "quiet": True}
     files = ("queries", "passages", "pairs_file", "query_field", "passage_field", "limit")
     search = {name: getattr(config, name) for name in files}
@@ -254,6 +279,8 @@ def _measured(method: Method, config: CompareConfig, lesson: Lesson, work: Path)
     for name, evaluate in evaluations.items():
         try:
             found[name] = evaluate()
+        except LostError:
+            raise
         except ContrastokError as error:
             found["missing"][name] = error.what
     return found
@@ -264,6 +291,7 @@ def _recovery(method: Method, config: CompareConfig, lesson: Lesson, work: Path)
 
     Raises:
         ContrastokError: it does not apply to them.
+        LostError: its process ended before it was done.
     """
     assert lesson.hidden is not None
     assert lesson.train.out is not None  # that of this method

@@ -74,6 +74,8 @@ COLUMNS = (
     Column("retrieval, MRR@10", ("retrieval", TRAINED, "mrr@10"), today=("retrieval", SPLIT, "mrr@10")),
     Column("fidelity", ("no_harm", "fidelity", "views", TRAINED, "mean")),
     Column("STS-B", ("no_harm", "sts", "result"), ".4f", today=("no_harm", "sts", "base")),
+    Column("steps", ("cost", "steps"), ",.0f"),
+    Column("CPU s", ("cost", "cpu_seconds"), ",.0f"),
     Column("CPU time, to the first", ("cost", "times_first"), ".2f"),
     Column("peak MB", ("cost", "peak_mb"), ",.0f"),
 )
@@ -98,19 +100,25 @@ def _bits(line: Line) -> str:
     return {True: "same bits", False: "changed", None: "not asked"}[line["no_harm"]["identical"]]
 
 
+def _why(line: Line) -> str:
+    """Why a method has no figures; "" where it has some."""
+    told = {"refused": "does not apply", "lost": "not measured"}
+    return next((f"{said}: {line[key]}" for key, said in told.items() if key in line), "")
+
+
 def _rows(lines: Sequence[Line], columns: Sequence[Column]) -> Iterator[list[str]]:
-    """The cells of the untouched model and of every method; one that does not apply says why in the last."""
-    if reference := next((line for line in lines if "refused" not in line), None):
+    """The cells of the untouched model and of every method; one without figures says why in the last."""
+    if reference := next((line for line in lines if not _why(line)), None):
         yield [TODAY, *_cells({**reference, "method": TODAY}, columns), ""]
     for line in lines:
-        if "refused" in line:
-            yield [line["method"], *[""] * len(columns), f"does not apply: {line['refused']}"]
+        if why := _why(line):
+            yield [line["method"], *[""] * len(columns), why]
         else:
             yield [line["method"], *_cells(line, columns), _bits(line)]
 
 
 def compare_table(lines: Sequence[Line]) -> Table:
-    """The untouched model, then one line a method; those that do not apply say why."""
+    """The untouched model, then one line a method; those that do not apply or were not measured say why."""
     columns = measured(lines)
     table = Table(title="Methods side by side", title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("method", no_wrap=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.methods_table import join
+from benchmarks.methods_table import join, main
 
 
 def line(method: str, mrr: float) -> dict[str, Any]:
@@ -50,3 +52,18 @@ def test_parts_of_different_runs_are_refused() -> None:
 def test_a_part_without_the_default_is_refused() -> None:
     with pytest.raises(ValueError, match="default"):
         join([part(line("init=zero", 0.1))])
+
+
+def test_seconds_of_different_machines_stand_in_no_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [part(line("default", 0.5), line("two-stage", 0.5)), part(line("default", 0.5), line("lora", 0.1))]
+    for seconds, (path, told) in enumerate(zip((tmp_path / "a", tmp_path / "b"), parts, strict=True), 100):
+        for found in told["lines"]:
+            found["cost"]["cpu_seconds"] = seconds
+        path.write_text(json.dumps(told))
+    monkeypatch.setattr("sys.argv", ["methods_table", str(tmp_path / "a"), str(tmp_path / "b")])
+    main()
+    told_us = capsys.readouterr().out
+    assert "CPU s" not in told_us and "CPU time, to the first" in told_us
+    assert "default: 0.0e+00 apart" in told_us

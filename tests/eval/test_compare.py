@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +12,14 @@ import pytest
 
 from contrastok.config import GenPairsConfig, TrainConfig
 from contrastok.data_gen.pipeline import gen_pairs
-from contrastok.errors import ConfigError, OutputError
+from contrastok.errors import ConfigError, ContrastokError, OutputError
 from contrastok.eval import compare as module
+from contrastok.eval import compare_run
 from contrastok.eval.compare import compare
-from contrastok.eval.compare_methods import chosen_methods, every_method
-from contrastok.eval.compare_run import Cost, Refused, train_apart
+from contrastok.eval.compare_folder import barren, claim, goes_on
+from contrastok.eval.compare_inputs import hashes, inner_commands
+from contrastok.eval.compare_methods import Method, chosen_methods, every_method
+from contrastok.eval.compare_run import Cost, LostError, Refused, train_apart
 from contrastok.eval.compare_table import COLUMNS, compare_chart, measured, to_markdown
 from contrastok.eval_config import CompareConfig
 from contrastok.initializers import INITIALIZERS
@@ -24,13 +30,28 @@ from tests.contrastok.conftest import GLOSSARY
 LINES: list[dict[str, Any]] = [
     {
         "method": "default",
-        "cost": {"times_first": 1.0, "peak_mb": 900.6},
+        "cost": {"steps": 1200, "cpu_seconds": 51.7, "times_first": 1.0, "peak_mb": 900.6},
         "recovery": {"trained": {"mrr": 0.5, "mrr_interval": [0.4, 0.6]}},
         "no_harm": {"identical": True},
     },
     {"method": "init=mean", "cost": {"times_first": 0.25, "peak_mb": 700.0}, "no_harm": {"identical": False}},
     {"method": "init=omp", "refused": "needs another model: a|b"},
+    {"method": "lora", "lost": "its process was ended"},
 ]
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Ends the process that it is sent to."""
+
+    act: Callable[[int], Any]
+    code: int
+
+    def __reduce__(self) -> Any:
+        return self.act, (self.code,)
+
+
+KILLED = Deadly(signal.raise_signal, signal.SIGKILL)
 
 
 def test_methods_are_chosen_by_name_and_by_group() -> None:
@@ -53,12 +74,14 @@ def test_an_unknown_method_says_the_closest() -> None:
 
 def test_columns_hold_what_was_measured() -> None:
     names = [column.name for column in measured(LINES)]
-    assert names == ["trained, row MRR", "CPU time, to the first", "peak MB"] and len(names) < len(COLUMNS)
+    assert names == ["trained, row MRR", "steps", "CPU s", "CPU time, to the first", "peak MB"]
+    assert len(names) < len(COLUMNS)
     table = to_markdown(LINES).splitlines()
-    assert table[2] == "| split words |  |  |  |  |"
-    assert table[3] == "| default | 0.500 | 1.00 | 901 | same bits |"
-    assert table[4] == "| init=mean |  | 0.25 | 700 | changed |"
-    assert table[5] == r"| init=omp |  |  |  | does not apply: needs another model: a\|b |"
+    assert table[2] == "| split words |  |  |  |  |  |  |"
+    assert table[3] == "| default | 0.500 | 1,200 | 52 | 1.00 | 901 | same bits |"
+    assert table[4] == "| init=mean |  |  |  | 0.25 | 700 | changed |"
+    assert table[5] == r"| init=omp |  |  |  |  |  | does not apply: needs another model: a\|b |"
+    assert table[6] == "| lora |  |  |  |  |  | not measured: its process was ended |"
     assert compare_chart(LINES).startswith(b"\x89PNG")
 
 
@@ -93,8 +116,39 @@ def test_a_run_of_its_own_tells_its_cost_and_keeps_the_shared_cache(
     cost = train_apart(config, cache)
     assert isinstance(cost, Cost) and cost.cpu_seconds > 0 and 2**20 < cost.peak_bytes < len(held)
     assert [file.name for file in cache.iterdir()] == ["shared"] and (out / "contrastok.json").is_file()
+    assert cost.steps == 0
     refused = train_apart(replace(config, init="predictor", out=tmp_path / "other"), cache)
     assert isinstance(refused, Refused) and "evidence" in refused.why and not (tmp_path / "other").exists()
+
+
+def test_a_process_that_ends_without_a_word_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    ends: dict[str, Any] = {"was ended by SIGKILL; memory": KILLED, "with exit code 3;": Deadly(os._exit, 3)}
+    for said, deadly in ends.items():
+        with pytest.raises(LostError, match=said):
+            train_apart(deadly, tmp_path / "cache")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_loaders_show_no_bars_in_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.utils import logging
+
+    shown: list[bool] = []
+
+    def bars(_: Any) -> dict[str, Any]:
+        shown.append(logging.is_progress_bar_enabled())
+        return {"steps": 7}
+
+    monkeypatch.setenv("CONTRASTOK_CACHE", "")
+    monkeypatch.setattr("contrastok.trainer.train", bars)
+    before, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.enable_progress_bar()
+    try:
+        cost = compare_run._train(TrainConfig(), "")
+    finally:
+        logging.set_verbosity(level)
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()
+    assert shown == [False] and isinstance(cost, Cost) and cost.steps == 7
 
 
 @pytest.fixture
@@ -124,8 +178,7 @@ def config(
     """A comparison on the tiny model; training runs in this process, for one of its own takes seconds."""
 
     def here(config: Any, cache: Path) -> Cost | Refused:
-        train(config)
-        return Cost(1.0, 2**20)
+        return Cost(1.0, 2**20, train(config)["steps"])
 
     monkeypatch.setattr(module, "train_apart", here)
     return CompareConfig(
@@ -207,3 +260,117 @@ def test_after_the_text_has_changed_nothing_goes_on(config: CompareConfig, monke
         text.write("One more sentence.\n")
     with pytest.raises(OutputError, match="exists already"):
         compare(config)
+
+
+def test_a_method_whose_process_ended_is_tried_again(
+    config: CompareConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(config, methods=(*config.methods, "init=mean"), quiet=False)
+    assert config.out
+    plan = compare(replace(config, dry_run=True))
+    assert len(plan["hidden"]) == config.hidden and not config.out.exists()
+    real, trained = module.train_apart, list[str]()
+
+    def ends(run: Any, cache: Path) -> Any:
+        trained.append(run.init)
+        return train_apart(KILLED, cache) if len(trained) in (2, 3) else real(run, cache)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train_apart", ends)
+    with pytest.raises(LostError, match=r"2 of 3 methods(.|\n)*SIGKILL(.|\n)*same command again"):
+        compare(config)
+    assert trained == ["charlen_mean", "charlen_mean", "subtoken_mean", "mean", "mean"]  # in recovery; before it
+    assert "not measured" in (told := capsys.readouterr().err) and "num-proc" in told and "init=mean" in told
+    assert "lines" not in json.loads((config.out / "compare.json").read_text())
+    assert len(list((config.out / "work" / "lines").iterdir())) == 1 and not (config.out / "compare.md").exists()
+    trained[:] = [""] * 3  # past those that end
+    summary = compare(config)
+    assert trained[3:] == ["charlen_mean"] * 2 + ["subtoken_mean"] * 2
+    assert [line["method"] for line in summary["lines"]] == list(config.methods)
+    for line in summary["lines"]:
+        assert line["cost"]["steps"] == plan["steps"][line["method"]] > 0 and "lost" not in line
+    assert not (config.out / "work").exists()
+
+
+def test_a_worker_that_ends_is_told(config: CompareConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    deadly = [Method(name, {"init": "mean"}, KILLED) for name in ("a", "b")]  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "chosen_methods", lambda _: deadly)
+    with pytest.raises(LostError, match=r"2 of 2 methods(.|\n)*a worker ended"):
+        compare(replace(config, hidden=0, epochs=0, num_proc=2))
+    assert config.out and (config.out / "work").is_dir()
+
+
+def test_what_is_wrong_with_an_input_is_told_before_the_folder_is_taken(config: CompareConfig, tmp_path: Path) -> None:
+    no, bad, fields = tmp_path / "no.jsonl", tmp_path / "bad.toml", tmp_path / "fields.jsonl"
+    bad.write_text("[train]\ntemperature = -1\n")
+    fields.write_text('{"body": "We bought fresh zorblaxin at the market."}\n')
+    wrong: list[dict[str, Any]] = [
+        {"terms": (no,)},
+        {"corpus": (str(no),)},
+        {"corpus": (str(fields),)},  # which is known only when it is read
+        {"glossary": (no,)},
+        {"queries": no, "passages": no},
+        {"pairs_file": no},
+        {"sts": no},
+        {"config": no},
+        {"config": bad},
+        {"model": str(tmp_path / "nothing")},
+    ]
+    for options in wrong:
+        for dry_run in (False, True):
+            with pytest.raises(ContrastokError):
+                compare(replace(config, **options, dry_run=dry_run))
+            assert config.out and not config.out.exists(), options
+
+
+def test_a_folder_with_nothing_to_go_on_from_is_free(config: CompareConfig) -> None:
+    assert config.out
+    claim(config.out, {"options": {"epochs": 2}})
+    assert not goes_on(config, {"options": {"epochs": 1}})
+    assert goes_on(config, {"options": {"epochs": 2}})
+    (config.out / "work" / "lines").mkdir(parents=True)
+    (config.out / "work" / "lines" / "line.json").touch()
+    with pytest.raises(OutputError, match="exists already"):
+        goes_on(config, {"options": {"epochs": 1}})
+    (config.out / "work" / "lines" / "line.json").unlink()
+    assert barren(config.out)
+    (config.out / "notes.txt").touch()  # somebody's
+    assert not barren(config.out)
+    (config.out / "notes.txt").unlink()
+    claim(config.out, {"options": {}, "lines": []})
+    assert not barren(config.out) and not barren(config.out / "nowhere")
+
+
+def test_a_dry_run_plans_tokens_and_steps(config: CompareConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    methods = ("default", "init=sava", "two-stage", "objective=one_token")
+    config = replace(config, methods=methods, hidden=0, quiet=False, json=Path("-"), dry_run=True)
+    plan = compare(config)
+    assert config.out and not config.out.exists()
+    assert plan["dry_run"] is True and plan["methods"] == list(methods)
+    assert {token["token"] for token in plan["tokens"]} == set(GLOSSARY)
+    assert plan["steps"] == {
+        "default": (one := plan["steps"]["default"]),
+        "two-stage": 2 * one,
+        "objective=one_token": 3,
+    }
+    assert list(plan["refused"]) == ["init=sava"] and "init-model" in plan["refused"]["init=sava"]
+    told = capsys.readouterr()
+    assert json.loads(told.out) == plan
+    assert "Would train 3 of 4 methods; 1 does not apply" in told.err and "Would add 3 terms" in told.err
+    compare(replace(config, methods=("default",), json=None))
+    assert "Would train 1 of 1 method\n" in capsys.readouterr().err
+
+
+def test_models_and_files_that_the_options_of_train_name_are_inputs(config: CompareConfig, tmp_path: Path) -> None:
+    file, donor, net, model = (tmp_path / name for name in ("v.txt", "donor", "net", "model"))
+    for folder in (donor, net, model):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+    file.touch()
+    toml = tmp_path / "run.toml"
+    toml.write_text(f"[train]\ninit-vectors = '{file}'\ninit-model = '{donor}'\ninit-hypernet = '{net}'\n")
+    config = replace(config, config=toml, model=str(model))
+    found = {tuple(hashes(config, inner_commands(config, tmp_path)))}
+    for count, changed in enumerate((file, donor / "a", net / "b", model / "c"), 2):
+        changed.write_text(changed.name)
+        found.add(tuple(hashes(config, inner_commands(config, tmp_path))))
+        assert len(found) == count, changed
