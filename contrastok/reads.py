@@ -31,7 +31,7 @@ def unread(config: TrainConfig) -> list[str]:
         return []  # the misspelled name is a problem of its own: who knows what was meant to be read
     read = {name for option, method in chosen.items() for name in REGISTRIES[option][method].reads}
     read |= {name for name, ways in WAYS.items() if any(getattr(config, way) for way in ways)}
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    defaults = _defaults()
     return [name for name in _readers() if name not in read and getattr(config, name) != defaults[name]]
 
 
@@ -50,8 +50,12 @@ def unread_problems(config: TrainConfig) -> list[str]:
 
 def without_unread(config: TrainConfig) -> TrainConfig:
     """The same with the defaults of what is not read: for one method of many that share their options."""
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    defaults = _defaults()
     return dataclasses.replace(config, **{name: defaults[name] for name in unread(config)})
+
+
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(TrainConfig)}
 
 
 def _readers() -> dict[str, dict[str, list[str]]]:

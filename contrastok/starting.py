@@ -86,7 +86,7 @@ def starting_context(
 ) -> InitContext:
     """What an initialiser may look at in `train`; arguments see `start_rows`."""
     known = (text for word in evidence or () for text in word.sentences)
-    return dataclasses.replace(
+    context: InitContext = dataclasses.replace(
         init_context(encoder.model, plan, config.seed),
         options=init_options(config),
         extended=extended,
@@ -95,6 +95,7 @@ def starting_context(
         texts=tuple(dict.fromkeys([*texts, *known])),
         tell=lambda sentence: encoder.console.print(escape(sentence)),
     )
+    return context
 
 
 def check_start(
