@@ -16,7 +16,7 @@ from contrastok.candidates import WordStarts, candidates
 from contrastok.errors import InputError
 from contrastok.models import tokenizer_fingerprint
 from contrastok.vocabulary import encode_plain, pieces_of
-from contrastok.word_vectors import file_digest, read_word_vectors, train_word_vectors
+from contrastok.word_vectors import file_digest, read_word_vectors, require_trainer, train_word_vectors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -54,6 +54,19 @@ class Auxiliary:
     anchors: torch.Tensor
     known: torch.Tensor
     new: torch.Tensor
+
+
+def check_space(context: InitContext) -> None:
+    """Refuse a file that does not begin with a word vector or, without a file, to train some where gensim is missing.
+
+    Raises:
+        InputError: the file is missing, or its first line is no vector.
+        ConfigError: gensim is missing.
+    """
+    if context.options.vectors is None:
+        require_trainer()
+    else:
+        next(read_word_vectors(context.options.vectors))
 
 
 def auxiliary(context: InitContext, unit: Unit, mix: str = "own") -> Auxiliary:

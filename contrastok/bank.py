@@ -64,8 +64,7 @@ class FrozenEncoder:
         self.model, self.tokenizer = model, tokenizer
         self.console = console or Console(quiet=True)
         self.dim = int(model.get_embedding_dimension() or 0)
-        runtime = f"{fingerprint(model)[:32]}-{model.device.type}-{torch.__version__}"  # kernels decide the last bits
-        self.folder = cache_folder() / runtime if cache else None
+        self.folder = cache_folder() / _runtime(model) if cache else None
 
     def encode(self, texts: Sequence[str], description: str = "Encoding texts") -> np.ndarray:
         """Embeddings of texts.
@@ -128,6 +127,11 @@ class FrozenEncoder:
         with contextlib.suppress(OutputError), atomic_file(file) as partial:  # unwritable, it costs time, not the run
             write_tensors(partial, {ENCODINGS: torch.from_numpy(outputs)}, {"inputs": key})
         return outputs
+
+
+def _runtime(model: SentenceTransformer) -> str:
+    """What decides a model's output to the bit: its weights, the device and the kernels of this torch."""
+    return f"{fingerprint(model)[:32]}-{model.device.type}-{torch.__version__}"
 
 
 def _kept(file: Path, key: str) -> np.ndarray | None:

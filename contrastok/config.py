@@ -219,6 +219,9 @@ class TrainConfig(VocabularyOptions, Common):
         if self.init_dimension is not None and self.init_dimension < 1:
             found.append(f"--init-dimension must be at least 1, not {self.init_dimension}")
         found += self._method_problems()
+        from contrastok.reads import unread_problems
+
+        found += unread_problems(self)
         from contrastok.tracking import tracker_problems
 
         found += tracker_problems(self.report_to)
@@ -262,8 +265,6 @@ class TrainConfig(VocabularyOptions, Common):
             found.append(f"--objective {self.objective} has no temperature: leave out --learn-temperature")
         if self.learn_temperature and self.temperature is not None and not COLDEST <= self.temperature <= WARMEST:
             found.append(f"--learn-temperature starts between {COLDEST} and {WARMEST}, not at {self.temperature}")
-        if self.hard_negative_weight != 1 and self.objective != "supervised_simcse":
-            found.append("--hard-negative-weight is for --objective supervised_simcse")
         for name, low in (("rank", 1), ("mix_rows", 2), ("layers", 0), ("reset_every", 0)):
             if getattr(self, name) < low:
                 found.append(f"--{flag(name)} must be at least {low}, not {getattr(self, name)}")
@@ -405,7 +406,8 @@ class TransferConfig(Common):
     out: Path | None = None
     """Folder for the model with the new tokenizer."""
     init: str = "hypernet"
-    """Initialiser of the rows that are not copied: hypernet, charlen_mean, subtoken_mean."""
+    """Initialiser of the rows that are not copied: hypernet, charlen_mean, subtoken_mean, or any other that needs the
+    model alone (`contrastok methods` says what each needs)."""
     hypernet: Path | None = None
     """Folder that train-hypernet wrote; without it --init hypernet trains one and keeps it in the cache."""
     texts: tuple[str, ...] = ()

@@ -11,11 +11,41 @@ import torch
 from contrastok.auxiliary import Auxiliary, usable
 from contrastok.candidates import Candidates, candidates
 from contrastok.errors import ModelError
-from contrastok.models import input_embedding, load_model, resolve
+from contrastok.models import input_embedding, load_model, load_tokenizer, resolve
 from contrastok.vocabulary import pieces_of
 
 if TYPE_CHECKING:
     from contrastok.initializers.context import InitContext
+
+
+TAKES = "--init-model takes the folder of a local model, or minilm"
+
+
+def donor_folder(name: str) -> str:
+    """The folder of the model that `--init-model` names.
+
+    Raises:
+        ModelError: there is no such local model.
+    """
+    try:
+        folder = resolve(name)
+    except ModelError as error:
+        hint = "; ".join(part for part in (error.hint, TAKES) if part)
+        raise ModelError(error.what, where=f"--init-model {name}", hint=hint) from None
+    if not Path(folder).is_dir():
+        raise ModelError("is no local model", where=f"--init-model {name}", hint=TAKES)
+    return folder
+
+
+def check_donor(context: InitContext) -> None:
+    """Refuse a donor that is no local model or has no fast tokenizer; its weights are not read.
+
+    Raises:
+        ModelError: says what is wrong with it.
+    """
+    assert context.options.model is not None  # a need of the methods
+    donor_folder(context.options.model)
+    load_tokenizer(context.options.model)
 
 
 def donor_vectors(context: InitContext) -> Auxiliary:
@@ -32,8 +62,7 @@ def donor_vectors(context: InitContext) -> Auxiliary:
     """
     assert context.options.model is not None and context.tokenizer is not None  # needs of the methods
     name = context.options.model
-    if not Path(resolve(name)).is_dir():
-        raise ModelError("is no local model", where=name, hint="--init-model takes a folder, or minilm")
+    donor_folder(name)
     model = load_model(name)
     rows = input_embedding(model).weight.detach().double()
     ours, theirs = shared_words(candidates(context.tokenizer), candidates(model.tokenizer))

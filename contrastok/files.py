@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from contrastok.errors import OutputError
+from contrastok.errors import InputError, OutputError
 
 
 def check_json(path: Path | None, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
@@ -208,6 +208,22 @@ def _remove(path: Path) -> None:
 def to_json(value: Any) -> str:
     """Indented JSON with a final newline; NaN is refused rather than written as what no parser reads."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sha256_path(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of all files in a folder, hexadecimal.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        if not path.is_dir():
+            return sha256_file(path)
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        told = [f"{file.relative_to(path).as_posix()}={sha256_file(file)}" for file in files]
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})", where=path) from None
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:

@@ -16,8 +16,8 @@ ROWS_SHARE = 0.1
 
 
 def second_epochs(config: TrainConfig) -> int:
-    """Passes of the second stage over the pairs: half of the first one's, at least one; 0 without `--two-stage`."""
-    return max(1, config.epochs // 2) if config.two_stage else 0
+    """Passes of the second stage over the pairs: half of the first one's, at least one; 0 where nothing is trained."""
+    return max(1, config.epochs // 2) if config.two_stage and config.epochs else 0
 
 
 def second_stage(first: Loop, state: RunState) -> tuple[Loop, BodyLora, list[CurvePoint]]:

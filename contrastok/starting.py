@@ -21,7 +21,8 @@ from contrastok.errors import InputError, ModelError
 from contrastok.evidence import WordEvidence
 from contrastok.export import init_context
 from contrastok.guide import Guide
-from contrastok.initializers import InitContext, InitOptions, initial_rows
+from contrastok.init_inputs import init_options
+from contrastok.initializers import INITIALIZERS, InitContext, initial_rows
 from contrastok.initializers.norms import with_norms
 from contrastok.map_rows import WordObjective, map_rows
 from contrastok.pair_settings import PairSettings, settle
@@ -31,6 +32,7 @@ from contrastok.vocabulary import VocabularyPlan
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerFast
 
 PREDICTOR, PLAIN = "predictor", "charlen_mean"
@@ -74,6 +76,47 @@ def choose_init(name: str, evidence: Sequence[WordEvidence] | None) -> str:
     return name
 
 
+def starting_context(
+    plan: VocabularyPlan,
+    extended: PreTrainedTokenizerFast,
+    encoder: FrozenEncoder,
+    evidence: Sequence[WordEvidence] | None,
+    texts: Sequence[str],
+    config: TrainConfig,
+) -> InitContext:
+    """What an initialiser may look at in `train`; arguments see `start_rows`."""
+    known = (text for word in evidence or () for text in word.sentences)
+    context: InitContext = dataclasses.replace(
+        init_context(encoder.model, plan, config.seed),
+        options=init_options(config),
+        extended=extended,
+        encoder=encoder,
+        evidence=tuple(evidence or ()),
+        texts=tuple(dict.fromkeys([*texts, *known])),
+        tell=lambda sentence: encoder.console.print(escape(sentence)),
+    )
+    return context
+
+
+def check_start(
+    plan: VocabularyPlan,
+    extended: PreTrainedTokenizerFast,
+    model: SentenceTransformer,
+    evidence: Sequence[WordEvidence] | None,
+    texts: Sequence[str],
+    config: TrainConfig,
+) -> None:
+    """Refuse an initialiser that cannot work here, before anything is encoded; arguments see `start_rows`.
+
+    Raises:
+        ContrastokError: see `choose_init` and `Initializer.check`.
+    """
+    init = choose_init(config.init, evidence)
+    if init != PREDICTOR:  # what that needs was looked at by `choose_init`
+        encoder = FrozenEncoder(model, model.tokenizer, cache=False)
+        INITIALIZERS[init].check(starting_context(plan, extended, encoder, evidence, texts, config))
+
+
 def start_rows(
     plan: VocabularyPlan,
     extended: PreTrainedTokenizerFast,
@@ -99,23 +142,7 @@ def start_rows(
     """
     init, console = choose_init(config.init, evidence), encoder.console
     model, tokenizer = encoder.model, encoder.tokenizer
-    known = (text for word in evidence or () for text in word.sentences)
-    context = dataclasses.replace(
-        init_context(model, plan, config.seed),
-        options=InitOptions(
-            norm=config.init_norm,
-            vectors=config.init_vectors,
-            model=config.init_model,
-            sentences=config.evidence_sentences,
-            dimension=config.init_dimension,
-            hypernet=config.init_hypernet,
-        ),
-        extended=extended,
-        encoder=encoder,
-        evidence=tuple(evidence or ()),
-        texts=tuple(dict.fromkeys([*texts, *known])),
-        tell=lambda sentence: console.print(escape(sentence)),
-    )
+    context = starting_context(plan, extended, encoder, evidence, texts, config)
     _tell_unspelled(context, tokenizer, console)
     predictor = None
     try:

@@ -22,7 +22,6 @@ from contrastok.config import TrainConfig, as_json
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.terms import Term
-from contrastok.data_gen.text_files import missing
 from contrastok.embedding import RowOverlay
 from contrastok.errors import InputError
 from contrastok.evidence import WordEvidence, read_evidence
@@ -32,6 +31,7 @@ from contrastok.files import atomic_folder, check_output, sha256_file
 from contrastok.fit import fit_cost
 from contrastok.gate import run_gate
 from contrastok.head_rows import first_head_rows, train_classes
+from contrastok.init_inputs import input_hashes, require_inputs
 from contrastok.initializers import initial_rows
 from contrastok.last_good import last_good_kept
 from contrastok.lm_head import load_with_head
@@ -46,7 +46,7 @@ from contrastok.pairs import PairTable, read_pairs
 from contrastok.ranks import ALONE, Ranks, joined, require_shares
 from contrastok.second_stage import second_epochs, second_stage
 from contrastok.shallow import aligned_head, cut
-from contrastok.starting import PLAIN, PREDICTOR, choose_init, start_rows
+from contrastok.starting import PLAIN, PREDICTOR, check_start, choose_init, start_rows
 from contrastok.state import RunState
 from contrastok.story import (
     TrainedRows,
@@ -98,14 +98,12 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
     console = Console(config.quiet)
     inputs = [*config.terms, config.pairs, *([Path(config.model)] if Path(config.model).exists() else [])]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
-    for path in (config.init_vectors, config.init_hypernet):
-        if path is not None and not path.exists():
-            raise missing(path)
+    require_inputs(config)
     terms = read_terms(config.terms)
     tokenizer = load_tokenizer(config.model)
     pairs = read_pairs(config.pairs, tokenizer_fingerprint(tokenizer))
     evidence = read_evidence(config.pairs)
-    choose_init(config.init, evidence)  # what is wrong with it is told before anything is encoded
+    choose_init(config.init, evidence)  # what is wrong with it is told before the model is loaded
     model = load_with_head(config.model)
     OBJECTIVES[config.objective].build.check(model, config)
     TRAINABLES[config.trainable].check()
@@ -114,6 +112,7 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
     if config.moves_body:
         linear_layers(model)
     words = extend_and_check(model, terms, pairs, config)
+    check_start(words.plan, words.extended, model, evidence, [*pairs.anchor, *pairs.positive], config)
     console.print(plan_table(words, pairs, tokens=config.dry_run))
     if TRAINABLES[config.trainable].moves_old:
         console.print(f"[yellow]note:[/] --trainable {config.trainable} moves old rows: nothing stays bit for bit")
@@ -213,6 +212,7 @@ def _train_rows(
         base=facts,
         versions=versions(),
         terms=[sha256_file(path) for path in config.terms],
+        init=input_hashes(config),
         device=accelerator.device.type,
     )
     state = RunState(state_path(config.out), key)
@@ -232,7 +232,7 @@ def _train_rows(
             follow=follow, ranks=ranks,
         )  # fmt: skip
         curve, profile, notes = loop.run(), loop.watch.milliseconds(), _notes(loop)
-        if config.two_stage:
+        if second_epochs(config):
             first = len(curve)
             loop, lora, more = second_stage(loop, RunState(state.folder / "second", key))
             notes |= _notes(loop) | {"second_stage": {"after_step": first, "steps": len(more)}}

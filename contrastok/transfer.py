@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,9 +18,11 @@ from contrastok.bank import FrozenEncoder
 from contrastok.config import TransferConfig, as_json
 from contrastok.console import Console, emit_json
 from contrastok.data_gen.corpus import read_corpus
-from contrastok.errors import OutputError
+from contrastok.data_gen.text_files import require
+from contrastok.errors import ModelError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
-from contrastok.initializers import InitContext, InitOptions, initial_rows
+from contrastok.hypernet.store import NETWORK
+from contrastok.initializers import INITIALIZERS, InitContext, InitOptions, initial_rows
 from contrastok.lm_head import load_with_head
 from contrastok.models import (
     frozen_hash,
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MANIFEST = "transfer.json"
+TOKENIZER_FILES = ("tokenizer.json", "config.json", "modules.json")
+"""One of these is in a folder that holds a tokenizer, or a model with one."""
 TEXTS = 500
 """Texts on which two models are compared."""
 
@@ -77,17 +82,22 @@ def transfer(config: TransferConfig) -> dict[str, Any]:
     named = [config.model, config.tokenizer, *config.texts, *([str(config.hypernet)] if config.hypernet else [])]
     inputs = [Path(name) for name in named if Path(name).exists()]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
-    new, model = load_tokenizer(config.tokenizer), load_with_head(config.model)
+    if config.hypernet is not None:
+        require(config.hypernet, "--hypernet", NETWORK)
+    new, model = _new_tokenizer(config.tokenizer), load_with_head(config.model)
     require_replaceable(model, new)
     model[0].language_head = None  # a tied one is the table itself
     plan = plan_transfer(model.tokenizer, new)
+    context = _context(model, plan, config, console)
+    INITIALIZERS[config.init].check(context)
     summary: dict[str, Any] = {"tokens": plan.size, **counts(plan), "same_frame": plan.same_frame}
     if config.dry_run:
         console.print(counts_table(plan, config.init))
         console.print(f"Would write {escape(str(config.out))}. Nothing was written.")
         emit_json({"dry_run": True, **summary}, config.json)
         return {"dry_run": True, **summary}
-    rows = initial_rows(config.init, _context(model, plan, config, console))
+    encoder = FrozenEncoder(model, model.tokenizer, console=console)
+    rows = initial_rows(config.init, dataclasses.replace(context, encoder=encoder))
     before = _look(model, config)
     table = plan.table(input_embedding(model).weight, rows)
     replace_tokenizer(model, new, table)
@@ -101,12 +111,29 @@ def transfer(config: TransferConfig) -> dict[str, Any]:
     return {"out": str(config.out), **summary}
 
 
+def _new_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """The tokenizer that `--tokenizer` names.
+
+    Raises:
+        ModelError: there is none.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        raise ModelError(
+            "holds no tokenizer (no tokenizer.json)",
+            where=f"--tokenizer {name}",
+            hint="--tokenizer takes a folder with a tokenizer.json, or a model with its tokenizer",
+        )
+    return load_tokenizer(name)
+
+
 def counts(plan: TransferPlan) -> dict[str, int]:
     """How many rows come from where."""
     return {"copied": len(plan.copied), "predicted": len(plan.predicted), "fallen_back": len(plan.lost)}
 
 
 def _context(model: SentenceTransformer, plan: TransferPlan, config: TransferConfig, console: Console) -> InitContext:
+    """What an initialiser may look at; its encoder keeps nothing yet, for which all weights are hashed."""
     return InitContext(
         table=input_embedding(model).weight,
         terms=plan.texts,
@@ -115,7 +142,7 @@ def _context(model: SentenceTransformer, plan: TransferPlan, config: TransferCon
         seed=config.seed,
         options=InitOptions(hypernet=config.hypernet),
         tokenizer=model.tokenizer,
-        encoder=FrozenEncoder(model, model.tokenizer, console=console),
+        encoder=FrozenEncoder(model, model.tokenizer, cache=False),
         tell=lambda sentence: console.print(escape(sentence)),
     )
 

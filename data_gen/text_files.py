@@ -165,6 +165,23 @@ def missing(path: Path) -> InputError:
     return InputError("no such file or folder", where=path, hint=hint)
 
 
+def require(path: Path, option: str, takes: str) -> None:
+    """Refuse a path that is not there, before anything is read.
+
+    Args:
+        path: what the user gave.
+        option: that gave it, as it is written.
+        takes: what it takes, in words.
+
+    Raises:
+        InputError: names the option.
+    """
+    if not path.exists():
+        error = missing(path)
+        hint = "; ".join(part for part in (error.hint, f"{option} takes {takes}") if part)
+        raise InputError(error.what, where=f"{option} {path}", hint=hint)
+
+
 def unreadable(path: Path, error: Exception) -> InputError:
     """The error for a file that cannot be opened or read to its end."""
     if isinstance(error, FileNotFoundError):

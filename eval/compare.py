@@ -40,6 +40,7 @@ from contrastok.eval.relatedness import relatedness
 from contrastok.eval.retrieval import retrieval
 from contrastok.eval_config import CompareConfig, NoHarmConfig, RecoveryConfig, RelatednessConfig, RetrievalConfig
 from contrastok.files import atomic_file, to_json
+from contrastok.reads import without_unread
 from contrastok.story import versions
 
 SAMPLE = 100_000
@@ -177,7 +178,7 @@ def _prepare(config: TrainConfig, work: Path) -> None:
     """
     from contrastok.trainer import train
 
-    train(dataclasses.replace(config, epochs=0, out=work / "model"))
+    train(without_unread(dataclasses.replace(config, epochs=0, out=work / "model")))
 
 
 def _lines(methods: Sequence[Method], config: CompareConfig, lesson: Lesson, work: Path) -> list[Line]:
@@ -246,7 +247,7 @@ def _trained(method: Method, config: CompareConfig, lesson: Lesson, work: Path, 
         LostError: a process ended before it was done.
     """
     line: Line = {"method": method.name, "source": method.source}
-    trained = dataclasses.replace(lesson.train, **method.options, out=own / "model")
+    trained = without_unread(dataclasses.replace(lesson.train, **method.options, out=own / "model"))
     cost = train_apart(trained, work / "cache")
     if isinstance(cost, Refused):
         return {**line, "refused": cost.why}

@@ -17,6 +17,7 @@ from contrastok.eval.sts import read_sts
 from contrastok.eval_config import CompareConfig, RecoveryConfig
 from contrastok.files import sha256_file
 from contrastok.models import load_tokenizer, resolve
+from contrastok.reads import without_unread
 from contrastok.vocabulary import plan_terms
 
 
@@ -69,7 +70,7 @@ def check_inputs(config: CompareConfig, inner: Inner) -> None:
         ContrastokError: options of an inner command are wrong, or an input cannot be used.
     """
     inner.generate.validate()
-    inner.train.validate()
+    without_unread(inner.train).validate()
     terms = read_terms(config.terms, config.glossary)
     whole_shards(config.corpus, config.text_field, config.split)
     plan_terms(load_tokenizer(config.model), terms, inner.train.token_mode).require_terms(inner.train.strict)

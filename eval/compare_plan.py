@@ -29,6 +29,7 @@ from contrastok.eval_config import CompareConfig
 from contrastok.lm_head import load_with_head
 from contrastok.objectives import OBJECTIVES
 from contrastok.objectives.one_token import CONTEXTS
+from contrastok.reads import without_unread
 from contrastok.second_stage import second_epochs
 from contrastok.shallow import cut
 from contrastok.trainables import TRAINABLES
@@ -56,7 +57,7 @@ def show_plan(config: CompareConfig, inner: Inner, methods: Sequence[Method], co
     hidden = recovery(dataclasses.replace(inner.recovery, dry_run=True))["words"] if config.hidden else []
     words, anchors = _anchors(inner.generate)
     model = load_with_head(config.model)
-    runs = {method.name: dataclasses.replace(inner.train, **method.options) for method in methods}
+    runs = {method.name: without_unread(dataclasses.replace(inner.train, **method.options)) for method in methods}
     refused = {name: why for name, run in runs.items() if (why := refusal(run, model))}
     steps = {name: _steps(run, words, anchors) for name, run in runs.items() if name not in refused}
     told = {"methods": list(runs), "steps": steps, "refused": refused}

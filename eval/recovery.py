@@ -36,6 +36,7 @@ from contrastok.files import atomic_file, atomic_folder, check_json, check_outpu
 from contrastok.hiding import Hidden, hide_in_model, hide_words
 from contrastok.lm_head import load_with_head, save_with_head
 from contrastok.models import load_tokenizer
+from contrastok.reads import without_unread
 from contrastok.trainer import train
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def train_config(config: RecoveryConfig, work: Path, **options: Any) -> TrainCon
     base = from_toml(TrainConfig, config.config) if config.config else TrainConfig()
     given = {name: value for name in ("init", "epochs") if (value := getattr(config, name)) is not None}
     fixed = {"pairs": work / "pairs", "out": work / "model", **_shared(config, work)}
-    return dataclasses.replace(base, **{**given, **fixed, **options})
+    return without_unread(dataclasses.replace(base, **{**given, **fixed, **options}))  # the base may be of another init
 
 
 def _shared(config: RecoveryConfig, work: Path) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def train_hypernet(config: TrainHypernetConfig) -> dict[str, Any]:
     inputs = [Path(name) for name in named if Path(name).exists()]
     check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
     model = load_model(config.model)
-    frequencies = count_words(model.tokenizer, config.corpus, config.text_field, config.split)
+    frequencies = _count(model.tokenizer, config)
     definitions = look_up(model.tokenizer, config.glossary)
     lesson = make_lesson(model.tokenizer, frequencies, config.seed, definitions)
     settings = HypernetSettings(config.layers, config.epochs, config.batch_size, config.learning_rate, config.seed)
@@ -97,6 +97,19 @@ def print_recovery(about: dict[str, Any], console: Console) -> None:
     )
     if mrr["hypernet"] <= mrr["charlen_mean"]:
         console.print("[yellow]warning:[/] it is no better than the mean of the pieces; use --init charlen_mean.")
+
+
+def _count(tokenizer: PreTrainedTokenizerFast, config: TrainHypernetConfig) -> dict[str, int]:
+    """How often words stand in the text of --corpus.
+
+    Raises:
+        InputError: it cannot be read; names the option.
+    """
+    try:
+        return count_words(tokenizer, config.corpus, config.text_field, config.split)
+    except InputError as error:
+        hint = error.hint or "--corpus takes .txt, .jsonl, .csv, .parquet, a folder of these, or a dataset's name"
+        raise InputError(error.what, where=f"--corpus {error.where}", hint=hint) from None
 
 
 def count_words(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 MANIFEST, WEIGHTS = "hypernet.json", "hypernet.safetensors"
+NETWORK = "a folder that contrastok train-hypernet wrote"
 AGAIN = "run contrastok train-hypernet again"
 SHAPE = fields(
     base_model=fields(name=TEXT, dim={**COUNT, "minimum": 1}, table_sha256=TEXT, tokenizer_sha256=TEXT),
@@ -58,15 +59,18 @@ def save_network(folder: Path, trained: Trained, base: dict[str, Any]) -> None:
     (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
 
 
-def load_network(folder: Path, model: SentenceTransformer) -> Trained:
-    """Read a hypernetwork for a model.
+def check_network(folder: Path, model: SentenceTransformer) -> dict[str, Any]:
+    """Refuse a hypernetwork that is not for a model; its weights are not read.
 
     Args:
         folder: that `contrastok train-hypernet` wrote.
         model: the base model, without an overlay.
 
+    Returns:
+        its manifest.
+
     Raises:
-        InputError: there is none, or it is broken.
+        InputError: there is none, or its manifest is broken.
         ModelError: it was trained for another table or tokenizer, or reads the definitions of another body.
     """
     manifest = read_manifest(folder)
@@ -79,7 +83,22 @@ def load_network(folder: Path, model: SentenceTransformer) -> Trained:
                 where=folder,
                 hint="give --model that base model, or run contrastok train-hypernet for this one",
             )
-    network = HyperNetwork(told["dim"], manifest["settings"]["layers"], dim)
+    return manifest
+
+
+def load_network(folder: Path, model: SentenceTransformer) -> Trained:
+    """Read a hypernetwork for a model.
+
+    Args:
+        folder, model: see `check_network`.
+
+    Raises:
+        InputError: there is none, or it is broken.
+        ModelError: see `check_network`.
+    """
+    manifest = check_network(folder, model)
+    dim = manifest.get("definitions", {}).get("dim", 0)
+    network = HyperNetwork(manifest["base_model"]["dim"], manifest["settings"]["layers"], dim)
     try:
         network.load_state_dict(read_tensors(folder / WEIGHTS, AGAIN)[0])
     except RuntimeError as error:
@@ -99,7 +118,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"is no hypernetwork (it holds no {MANIFEST})",
             where=folder,
-            hint="give a folder that contrastok train-hypernet wrote",
+            hint=f"give {NETWORK}",
         )
     manifest = read_json(file, fields(format={}), AGAIN)
     if manifest["format"] != FORMAT:

@@ -20,6 +20,7 @@ from contrastok.initializers.norms import with_norms
 __all__ = ["FALLBACK", "INITIALIZERS", "InitContext", "InitOptions", "Initializer", "initial_rows", "initializer"]
 
 Build = Callable[[InitContext], torch.Tensor]
+Refuse = Callable[[InitContext], None]
 
 FALLBACK = "charlen_mean"
 """Where terms start of which a method knows nothing; it needs their pieces alone, and every term has some."""
@@ -35,6 +36,8 @@ class Initializer:
         source: where it comes from.
         needs: fields of `InitContext`, or of its options, without which it cannot work; keys of `NEEDS`.
         build: the function.
+        reads: options of train that it reads and others may not; those that give what it needs are among them.
+        refuse: raises a ContrastokError where it does not apply; it looks at what costs little alone.
     """
 
     name: str
@@ -42,22 +45,42 @@ class Initializer:
     source: str
     needs: tuple[str, ...]
     build: Build
+    reads: tuple[str, ...] = ()
+    refuse: Refuse = lambda context: None
 
     @property
     def repeatable(self) -> bool:
         """Whether the base model, the terms, the seed and the norm alone decide the rows: they can be made again."""
         return set(self.needs) <= {"tokenizer"}
 
+    def check(self, context: InitContext) -> None:
+        """Refuse what it cannot work with, before anything is encoded.
+
+        Raises:
+            ContrastokError: something that it needs was not given or is unusable, or it does not apply to the model.
+        """
+        for need in self.needs:
+            if context.lacks(need):
+                raise ConfigError(f"--init {self.name} needs {NEEDS[need].what}", hint=NEEDS[need].hint)
+        self.refuse(context)
+
 
 INITIALIZERS: dict[str, Initializer] = {}
 
 
-def initializer(name: str, source: str, needs: tuple[str, ...] = ()) -> Callable[[Build], Build]:
+def initializer(
+    name: str,
+    source: str,
+    needs: tuple[str, ...] = (),
+    reads: tuple[str, ...] = (),
+    refuse: Refuse = lambda context: None,
+) -> Callable[[Build], Build]:
     """Register a function as the initialiser `name`; the first line of its docstring describes it."""
 
     def register(build: Build) -> Build:
         summary = (build.__doc__ or "").strip().splitlines()[0]
-        INITIALIZERS[name] = Initializer(name, summary, source, needs, build)
+        given = tuple(NEEDS[need].option for need in needs if NEEDS[need].option)
+        INITIALIZERS[name] = Initializer(name, summary, source, needs, build, (*given, *reads), refuse)
         return build
 
     return register
@@ -70,13 +93,12 @@ def initial_rows(name: str, context: InitContext) -> torch.Tensor:
         float32 `[n, d]`.
 
     Raises:
-        ConfigError: there is no such method, what it needs was not given, or its rows are unusable.
+        ContrastokError: there is no such method, it does not apply, what it needs was not given, or its rows are
+            unusable.
     """
     if name not in INITIALIZERS:
         raise ConfigError(f"--init {name} is no initialiser", hint=did_you_mean(name, INITIALIZERS))
-    for need in INITIALIZERS[name].needs:
-        if context.lacks(need):
-            raise ConfigError(f"--init {name} needs {NEEDS[need].what}", hint=NEEDS[need].hint)
+    INITIALIZERS[name].check(context)
     rows = with_norms(_filled(name, context), context)
     alike = mean_pairwise_cosine(rows)
     if len(rows) > 1 and alike > ALIKE:

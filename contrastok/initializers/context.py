@@ -97,10 +97,11 @@ class InitContext:
 
 @dataclass(frozen=True)
 class Need:
-    """What a method cannot do without, in words, and how to give it."""
+    """What a method cannot do without, in words, how to give it, and the option of train that does, if there is one."""
 
     what: str
     hint: str
+    option: str = ""
 
 
 _PAIRS = "run it through train --pairs, with what gen-pairs wrote"
@@ -109,11 +110,11 @@ NEEDS = {
     "tokenizer": Need("the model's tokenizer", _PAIRS),
     "plan": Need("the new tokens", _PAIRS),
     "extended": Need("the tokenizer with the new tokens", _PAIRS),
-    "space": Need("word vectors, or text to train some on", f"give --init-vectors FILE, or {_PAIRS}"),
+    "space": Need("word vectors, or text to train some on", f"give --init-vectors FILE, or {_PAIRS}", "init_vectors"),
     "encoder": Need("the model itself", _PAIRS),
     "evidence": Need("evidence of terms and known words", _PAIRS),
     "texts": Need("sentences", _PAIRS),
-    "vectors": Need("a file of word vectors", "give --init-vectors FILE"),
-    "model": Need("another model, whose rows are carried over", "give --init-model FOLDER"),
+    "vectors": Need("a file of word vectors", "give --init-vectors FILE", "init_vectors"),
+    "model": Need("another model, whose rows are carried over", "give --init-model FOLDER", "init_model"),
 }
 """What methods may name in `needs`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from contrastok.auxiliary import Auxiliary
-from contrastok.donor import donor_vectors
+from contrastok.donor import check_donor, donor_vectors
 from contrastok.initializers import InitContext, initializer
 from contrastok.initializers.linear_alignment import rows_of, tell_fit
 from contrastok.linear_maps import affine, cross_validated
@@ -21,7 +21,7 @@ many words as dimensions everything is written exactly, by coefficients that gro
 NEEDS = ("tokenizer", "model")
 
 
-@initializer("sava", source="Moroni et al. 2025, SAVA, arXiv:2504.17025", needs=NEEDS)
+@initializer("sava", source="Moroni et al. 2025, SAVA, arXiv:2504.17025", needs=NEEDS, refuse=check_donor)
 def sava(context: InitContext) -> torch.Tensor:
     """Another model's rows through a least-squares map of the words that both models know."""
     space = donor_vectors(context)
@@ -34,7 +34,12 @@ def sava(context: InitContext) -> torch.Tensor:
     return ours.undone(affine(x, y)(theirs.scaled(space.new)))
 
 
-@initializer("omp", source="Goddard & Fernandes Neto 2025, tokensurgeon, arXiv:2506.06607", needs=NEEDS)
+@initializer(
+    "omp",
+    source="Goddard & Fernandes Neto 2025, tokensurgeon, arXiv:2506.06607",
+    needs=NEEDS,
+    refuse=check_donor,
+)
 def omp(context: InitContext) -> torch.Tensor:
     """Rows of shared words, mixed as orthogonal matching pursuit writes the term in another model's space."""
     space = donor_vectors(context)

@@ -7,10 +7,21 @@ import torch
 from contrastok.initializers import InitContext, initializer
 
 
+def _fits(context: InitContext) -> None:
+    """Refuse a folder that holds no hypernetwork, or one of another model."""
+    from contrastok.hypernet.store import check_network
+
+    assert context.encoder is not None  # one of its needs
+    if context.options.hypernet is not None:
+        check_network(context.options.hypernet, context.encoder.model)
+
+
 @initializer(
     "hypernet",
     source="in the manner of ZeTT, Minixhofer et al. 2024, arXiv:2405.07883, without its language-model loss",
     needs=("encoder",),
+    reads=("init_hypernet",),
+    refuse=_fits,
 )
 def hypernet(context: InitContext) -> torch.Tensor:
     """A network reads the rows of the pieces, and definitions; it learned from the model's own words, split at will."""

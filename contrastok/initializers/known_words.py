@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,9 +26,37 @@ STEADY = 1e-3
 have no inverse. A larger one, chosen by the error of words left out, would lead to rows of zeros, for there is no
 intercept."""
 _NEEDS = ("tokenizer", "extended", "encoder", "evidence")
+_READS = ("evidence_sentences",)
 
 
-@initializer("alacarte", source="Khodak et al. 2018, A La Carte Embedding, arXiv:1805.05388", needs=_NEEDS)
+def _enough(name: str, source: str, has: torch.Tensor) -> torch.Tensor:
+    """Which known words have a source, if enough have.
+
+    Raises:
+        InputError: says how many have.
+    """
+    if int(has.sum()) < fit.MIN_WORDS:
+        raise InputError(
+            f"--init {name} learns from known words with {source}: there are {int(has.sum())}, and {fit.MIN_WORDS} are "
+            "needed",
+            hint="give gen-pairs more --corpus and a --glossary or WordNet, or use --init charlen_mean",
+        )
+    return has
+
+
+def _known(context: InitContext, name: str, source: str) -> None:
+    """Refuse evidence in which too few known words have a source; each has a form."""
+    told = (word.known and bool(getattr(word, source, True)) for word in context.evidence)
+    _enough(name, source, torch.tensor([*told], dtype=torch.bool))
+
+
+@initializer(
+    "alacarte",
+    source="Khodak et al. 2018, A La Carte Embedding, arXiv:1805.05388",
+    needs=_NEEDS,
+    reads=_READS,
+    refuse=partial(_known, name="alacarte", source="sentences"),
+)
 def alacarte(context: InitContext) -> torch.Tensor:
     """The mean row of the tokens around the term, through a matrix learned on known words.
 
@@ -49,7 +78,13 @@ def alacarte(context: InitContext) -> torch.Tensor:
     return rows.float()
 
 
-@initializer("detok_map", source="Kaplan et al. 2024, From Tokens to Words, arXiv:2410.05864", needs=_NEEDS)
+@initializer(
+    "detok_map",
+    source="Kaplan et al. 2024, From Tokens to Words, arXiv:2410.05864",
+    needs=_NEEDS,
+    reads=_READS,
+    refuse=partial(_known, name="detok_map", source="form"),
+)
 def detok_map(context: InitContext) -> torch.Tensor:
     """The middle layer's state at the term's pieces, alone, through a linear map learned on known words.
 
@@ -62,7 +97,13 @@ def detok_map(context: InitContext) -> torch.Tensor:
     return _mapped(context, "detok_map", "form", "state middle")
 
 
-@initializer("definition_map", source="contrastok/prior.py with the definition's output alone", needs=_NEEDS)
+@initializer(
+    "definition_map",
+    source="contrastok/prior.py with the definition's output alone",
+    needs=_NEEDS,
+    reads=_READS,
+    refuse=partial(_known, name="definition_map", source="definition"),
+)
 def definition_map(context: InitContext) -> torch.Tensor:
     """The definition's sentence embedding through a linear map learned on known words with definitions.
 
@@ -79,21 +120,6 @@ def _words(context: InitContext, *sources: str) -> Words:
     gone = {name: value for name, value in nothing.items() if name not in sources}
     evidence = [dataclasses.replace(word, **gone) for word in context.evidence]  # type: ignore[arg-type]
     return Words(evidence, context.plan, context.extended, context.encoder)
-
-
-def _enough(name: str, source: str, has: torch.Tensor) -> torch.Tensor:
-    """Which known words have a source, if enough have.
-
-    Raises:
-        InputError: says how many have.
-    """
-    if int(has.sum()) < fit.MIN_WORDS:
-        raise InputError(
-            f"--init {name} learns from known words with {source}: there are {int(has.sum())}, and {fit.MIN_WORDS} are "
-            "needed",
-            hint="give gen-pairs more --corpus and a --glossary or WordNet, or use --init charlen_mean",
-        )
-    return has
 
 
 def _mapped(context: InitContext, name: str, source: str, block: str) -> torch.Tensor:

@@ -7,13 +7,13 @@ from functools import partial
 
 import torch
 
-from contrastok.auxiliary import Auxiliary, auxiliary
+from contrastok.auxiliary import Auxiliary, auxiliary, check_space
 from contrastok.initializers import InitContext, initializer
 from contrastok.initializers.similarity import NEEDS
 from contrastok.linear_maps import Fit, affine, best_penalty, cross_validated, procrustes, ridge
 
 
-@initializer("ridge_map", source="Hoerl & Kennard 1970; penalty by PRESS, Allen 1974", needs=NEEDS)
+@initializer("ridge_map", source="Hoerl & Kennard 1970; penalty by PRESS, Allen 1974", needs=NEEDS, refuse=check_space)
 def ridge_map(context: InitContext) -> torch.Tensor:
     """Word vectors through a ridge regression on the words that the model knows."""
     space = auxiliary(context, "words")
@@ -21,13 +21,13 @@ def ridge_map(context: InitContext) -> torch.Tensor:
     return mapped(context, space, partial(ridge, penalty=penalty), f"ridge_map (penalty {penalty:g})")
 
 
-@initializer("procrustes_map", source="Schoenemann 1966, orthogonal Procrustes", needs=NEEDS)
+@initializer("procrustes_map", source="Schoenemann 1966, orthogonal Procrustes", needs=NEEDS, refuse=check_space)
 def procrustes_map(context: InitContext) -> torch.Tensor:
     """Word vectors rotated and scaled onto the rows of the words that the model knows."""
     return mapped(context, auxiliary(context, "words"), procrustes, "procrustes_map")
 
 
-@initializer("affine_map", source="least squares", needs=NEEDS)
+@initializer("affine_map", source="least squares", needs=NEEDS, refuse=check_space)
 def affine_map(context: InitContext) -> torch.Tensor:
     """Word vectors through the least-squares map of the words that the model knows."""
     return mapped(context, auxiliary(context, "words"), affine, "affine_map")

@@ -15,17 +15,8 @@ Symbol = tuple[int, ...]
 """What merges join: the ids of the pieces in it."""
 
 
-@initializer("merge_tree", source="Yamaguchi et al. 2024, arXiv:2406.11477, Merge", needs=("tokenizer",))
-def merge_tree(context: InitContext) -> torch.Tensor:
-    """The mean of the two halves that the last merge joins, each made the same way, down to the pieces (BPE only).
-
-    The paper reads the merges from a new tokenizer. An added token has none, so they are those that continued training
-    of the old tokenizer on the terms would learn: again and again the neighbours that most often stand together in the
-    terms are joined, until every term is one symbol.
-
-    Raises:
-        ConfigError: the tokenizer knows no merges.
-    """
+def _only_bpe(context: InitContext) -> None:
+    """Refuse a tokenizer that knows no merges."""
     assert context.tokenizer is not None  # one of its needs
     family = tokenizer_family(context.tokenizer.backend_tokenizer)
     if not family.endswith("bpe"):
@@ -33,6 +24,18 @@ def merge_tree(context: InitContext) -> torch.Tensor:
             f"--init merge_tree does not apply: the tokenizer is a {family} one, and only BPE builds words by merges",
             hint="use --init subtoken_mean or charlen_mean",
         )
+
+
+@initializer(
+    "merge_tree", source="Yamaguchi et al. 2024, arXiv:2406.11477, Merge", needs=("tokenizer",), refuse=_only_bpe
+)
+def merge_tree(context: InitContext) -> torch.Tensor:
+    """The mean of the two halves that the last merge joins, each made the same way, down to the pieces (BPE only).
+
+    The paper reads the merges from a new tokenizer. An added token has none, so they are those that continued training
+    of the old tokenizer on the terms would learn: again and again the neighbours that most often stand together in the
+    terms are joined, until every term is one symbol.
+    """
     rows: dict[Symbol, torch.Tensor] = {(i,): context.table[i].float() for ids in context.pieces for i in ids}
     for left, right in merges_of(context.pieces):
         rows.setdefault(left + right, (rows[left] + rows[right]) / 2)

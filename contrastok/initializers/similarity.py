@@ -13,7 +13,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from contrastok.auxiliary import Auxiliary, auxiliary
+from contrastok.auxiliary import Auxiliary, auxiliary, check_space
 from contrastok.initializers import InitContext, initializer
 
 NEIGHBORS, TEMPERATURE = 10, 0.1
@@ -75,32 +75,43 @@ def mixed_rows(auxiliary: Auxiliary, values: torch.Tensor, weigh: Weigh) -> torc
 nearest = partial(softmax_nearest, count=NEIGHBORS, temperature=TEMPERATURE)
 
 
-@initializer("ramen", source="Tran 2020, From English to Foreign Languages (RAMEN), arXiv:2002.07306", needs=NEEDS)
+@initializer(
+    "ramen",
+    source="Tran 2020, From English to Foreign Languages (RAMEN), arXiv:2002.07306",
+    needs=NEEDS,
+    refuse=check_space,
+)
 def ramen(context: InitContext) -> torch.Tensor:
     """A sparsemax mix over all old words, by vectors of words that a token is part of, weighted by 1/rank."""
     return mixed_rows(auxiliary(context, "words", "rank"), context.table, sparsemax)
 
 
-@initializer("wechsel", source="Minixhofer et al. 2022, WECHSEL, arXiv:2112.06598", needs=NEEDS)
+@initializer("wechsel", source="Minixhofer et al. 2022, WECHSEL, arXiv:2112.06598", needs=NEEDS, refuse=check_space)
 def wechsel(context: InitContext) -> torch.Tensor:
     """A softmax mix of the 10 old words with the most similar word vectors."""
     return mixed_rows(auxiliary(context, "words"), context.table, nearest)
 
 
-@initializer("ofa", source="Liu et al. 2024, OFA, arXiv:2311.08849", needs=NEEDS)
+@initializer(
+    "ofa",
+    source="Liu et al. 2024, OFA, arXiv:2311.08849",
+    needs=NEEDS,
+    reads=("init_dimension",),
+    refuse=check_space,
+)
 def ofa(context: InitContext) -> torch.Tensor:
     """A softmax mix of the coordinates of 10 similar words in a factorised table (`--init-dimension`)."""
     coordinates, primitives = factorised(context.table, context.options.dimension)
     return mixed_rows(auxiliary(context, "words", "uniform"), coordinates, nearest) @ primitives
 
 
-@initializer("focus", source="Dobler & de Melo 2023, FOCUS, arXiv:2305.14481", needs=NEEDS)
+@initializer("focus", source="Dobler & de Melo 2023, FOCUS, arXiv:2305.14481", needs=NEEDS, refuse=check_space)
 def focus(context: InitContext) -> torch.Tensor:
     """A sparsemax mix over all old words, by vectors trained on the user's text in the new tokens."""
     return mixed_rows(auxiliary(context, "tokens"), context.table, sparsemax)
 
 
-@initializer("similar_mean", source="the plain form of WECHSEL's mix", needs=NEEDS)
+@initializer("similar_mean", source="the plain form of WECHSEL's mix", needs=NEEDS, refuse=check_space)
 def similar_mean(context: InitContext) -> torch.Tensor:
     """The mean of the 10 old words with the most similar word vectors."""
     alike = partial(softmax_nearest, count=NEIGHBORS, temperature=float("inf"))

@@ -118,7 +118,11 @@ class CrossTokenisation(Contrast):
             return LossTerms.of(losses.mean(), contrast=losses.mean(), accuracy=hits.float().mean())
 
 
-@objective("supervised_simcse", source="after supervised SimCSE (Gao et al. 2021, arXiv 2104.08821), with frozen keys")
+@objective(
+    "supervised_simcse",
+    source="after supervised SimCSE (Gao et al. 2021, arXiv 2104.08821), with frozen keys",
+    reads=("hard_negative_weight",),
+)
 class SupervisedSimcse(Contrast):
     """Sentence with the token against the other pairs' positives and all hard negatives of the batch, its own weighted.
 

@@ -35,7 +35,13 @@ class SelfDistill(Loss):
             return LossTerms.of(distill, distill=distill)
 
 
-@objective("token_distill", source="Token Distillation (arXiv 2505.20133)", aligned=True, ranks=False)
+@objective(
+    "token_distill",
+    source="Token Distillation (arXiv 2505.20133)",
+    aligned=True,
+    ranks=False,
+    reads=("distill_layer",),
+)
 class TokenDistill(Loss):
     """Hidden states at a layer in new tokens follow those in the original ones, where both end at the same character.
 

@@ -73,6 +73,7 @@ class Objective:
         cut: whether batches hold the anchors cut in two.
         definitions: whether anchors are the terms beside their definitions and not the pairs'.
         dropout: whether it needs a model that drops something out.
+        reads: options of train that it reads and others may not.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Objective:
     cut: bool = False
     definitions: bool = False
     dropout: bool = False
+    reads: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -127,13 +129,14 @@ def objective(
     cut: bool = False,
     definitions: bool = False,
     dropout: bool = False,
+    reads: tuple[str, ...] = (),
 ) -> Callable[[L], L]:
     """Register a class as the objective `name`; the first line of its docstring describes it."""
 
     def register(build: L) -> L:
         summary = (build.__doc__ or "").strip().splitlines()[0]
         asks = (own_keys, aligned, ranks, random_contexts, masked, calibrated, head, cut, definitions, dropout)
-        OBJECTIVES[name] = Objective(name, summary, source, build, *asks)
+        OBJECTIVES[name] = Objective(name, summary, source, build, *asks, reads)
         return build
 
     return register

@@ -34,6 +34,7 @@ class Trainable:
         moves_old: whether old rows are trained too; they then stand behind the new ones in the overlay's rows.
         needs_fp32: whether the frozen weights must be held in full precision.
         packages: what must be installed beside the fixed ones; the extra of the same name does so.
+        reads: options of train that it reads and others may not.
         moves_head: whether old classes of a language-model head that is not tied are trained too, where one is read.
     """
 
@@ -46,6 +47,7 @@ class Trainable:
     needs_fp32: bool = False
     moves_head: bool = False
     packages: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -76,13 +78,14 @@ def trainable(
     needs_fp32: bool = False,
     moves_head: bool = False,
     packages: tuple[str, ...] = (),
+    reads: tuple[str, ...] = (),
 ) -> Callable[[Lay], Lay]:
     """Register a function as the way of training `name`; the first line of its docstring describes it."""
 
     def register(lay: Lay) -> Lay:
         summary = (lay.__doc__ or "").strip().splitlines()[0]
         exact = needs_fp32 or moves_old
-        TRAINABLES[name] = Trainable(name, summary, source, lay, rate, moves_old, exact, moves_head, packages)
+        TRAINABLES[name] = Trainable(name, summary, source, lay, rate, moves_old, exact, moves_head, packages, reads)
         return lay
 
     return register

@@ -110,7 +110,9 @@ class Mixture(nn.Module):
         return torch.einsum("nm,nmd->nd", self.c.softmax(-1) if self.convex else self.c, self.old)
 
 
-@trainable("row_lora", source="LoRA (Hu et al. 2021, arXiv 2106.09685) on the new rows alone", rate=0.03)
+@trainable(
+    "row_lora", source="LoRA (Hu et al. 2021, arXiv 2106.09685) on the new rows alone", rate=0.03, reads=("rank",)
+)
 def row_lora(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, config: TrainConfig) -> RowOverlay:
     """New rows that move together in `--rank` directions, which are learned too."""
     overlay = attach(model, plan, first)
@@ -118,14 +120,24 @@ def row_lora(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tens
     return made_by(overlay, LowRank(n, d, config.rank, unit(overlay), config.seed))
 
 
-@trainable("adapter", source="adapters (Houlsby et al. 2019, arXiv 1902.00751) on the new rows", rate=0.003)
+@trainable(
+    "adapter",
+    source="adapters (Houlsby et al. 2019, arXiv 1902.00751) on the new rows",
+    rate=0.003,
+    reads=("rank",),
+)
 def adapter(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, config: TrainConfig) -> RowOverlay:
     """A bottleneck of `--rank` units that all new rows pass, merged into them afterwards."""
     overlay = attach(model, plan, first)
     return made_by(overlay, Bottleneck(first.shape[1], config.rank, unit(overlay), config.seed))
 
 
-@trainable("mixing", source="CW2V (Mundra et al. 2024, arXiv 2407.05841); VocADT for free coefficients", rate=0.03)
+@trainable(
+    "mixing",
+    source="CW2V (Mundra et al. 2024, arXiv 2407.05841); VocADT for free coefficients",
+    rate=0.03,
+    reads=("mix", "mix_rows"),
+)
 def mixing(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, config: TrainConfig) -> RowOverlay:
     """New rows as mixtures of a term's pieces and of the `--mix-rows` nearest words of the vocabulary."""
     overlay = attach(model, plan, first)

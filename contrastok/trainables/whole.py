@@ -25,7 +25,13 @@ def full(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, 
     return attach(model, plan, first, old_rows=True)
 
 
-@trainable("full_lora", source="LoRA on an embedding (Hu et al. 2021, arXiv 2106.09685)", rate=0.03, moves_old=True)
+@trainable(
+    "full_lora",
+    source="LoRA on an embedding (Hu et al. 2021, arXiv 2106.09685)",
+    rate=0.03,
+    moves_old=True,
+    reads=("rank",),
+)
 def full_lora(model: SentenceTransformer, plan: VocabularyPlan, first: torch.Tensor, config: TrainConfig) -> RowOverlay:
     """The whole table moves in `--rank` shared directions: every old row that stands in a text of training moves."""
     overlay = attach(model, plan, first, old_rows=True)

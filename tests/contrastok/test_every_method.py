@@ -1,7 +1,8 @@
-"""Every initialiser, objective and way of training through `train`, on a language model with a byte-level BPE and on an
-encoder with a Unigram tokenizer: it trains, or a sentence says why it does not apply.
+"""Every initialiser, objective and way of training, and every way of running that `compare` knows, through `train`, on a
+language model with a byte-level BPE and on an encoder with a Unigram tokenizer: it trains, or a sentence says why it does
+not apply.
 
-One run an initialiser, each with another objective and another way of training. `CONTRASTOK_EVERY_RUN=1` also pairs
+One run an initialiser, each with another objective and another way of training; one a way of running. `CONTRASTOK_EVERY_RUN=1` also pairs
 every objective with every way of training, from the means of pieces and from the predictor.
 """
 
@@ -24,10 +25,12 @@ from contrastok.checkpoint import load_checkpoint
 from contrastok.config import GenPairsConfig, TrainConfig
 from contrastok.data_gen.pipeline import gen_pairs
 from contrastok.errors import ContrastokError
+from contrastok.eval.compare_methods import STANDARD, WAYS, every_method
 from contrastok.hypernet.training import HypernetSettings
 from contrastok.initializers import INITIALIZERS
 from contrastok.models import load_tokenizer
 from contrastok.objectives import OBJECTIVES
+from contrastok.reads import without_unread
 from contrastok.trainables import TRAINABLES
 from contrastok.trainer import train
 from tests.conftest import kitchen_lines, need_few_known_words
@@ -43,6 +46,23 @@ class Choice(NamedTuple):
     init: str
     objective: str
     trainable: str
+    way: str = ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of train."""
+        named = {"init": self.init, "objective": self.objective, "trainable": self.trainable}
+        return named | (WAYS[self.way][0] if self.way else {})
+
+
+REFUSED = {
+    DECODER: {"objective=mlm", "objective=prefix_lm", "objective=simcse"},
+    ENCODER: {
+        "init=merge_tree",
+        *(f"objective={name}" for name in ("mlm", "prefix_lm", "causal_lm", "token_distill_lm", "token_kl")),
+    },
+}
+"""The methods of `compare` that do not apply to these models. A method that begins to be refused belongs here, or is broken."""
 
 
 def refusal(kind: str, choice: Choice) -> str | None:
@@ -63,10 +83,16 @@ def refusal(kind: str, choice: Choice) -> str | None:
 
 def choices(kind: str) -> Iterator[Choice]:
     """The runs of a model."""
-    ways = list(zip(cycle(OBJECTIVES), cycle(TRAINABLES), range(len(OBJECTIVES) * len(TRAINABLES)), strict=False))
-    apt = cycle([way[:2] for way in ways if not refusal(kind, Choice("mean", *way[:2]))])
-    # What the model and the terms alone decide differs between models in the head's classes, which one of them has.
-    yield from (Choice(init, *next(apt)) for init in INITIALIZERS if kind == DECODER or INITIALIZERS[init].needs)
+    trained = [*TRAINABLES]
+    ways = [
+        (name, trained[(at + turn) % len(trained)])
+        for turn in range(len(trained))
+        for at, name in enumerate(OBJECTIVES)
+    ]
+    apt = cycle([way for way in ways if not refusal(kind, Choice("mean", *way))])
+    yield from (Choice(init, *next(apt)) for init in INITIALIZERS)
+    yield Choice("auto", *STANDARD.values())
+    yield from (Choice("mean", *STANDARD.values(), way) for way in WAYS)
     for objective in OBJECTIVES:
         refused = [way for way in TRAINABLES if refusal(kind, Choice("mean", objective, way))]
         yield from (Choice("mean", objective, way) for way in refused[:: len(refused) - 1 or 1])
@@ -120,23 +146,33 @@ def plain_runs(
     [pytest.param(kind, c, id=f"{kind}-{'-'.join(c)}") for kind in (DECODER, ENCODER) for c in choices(kind)],
 )
 def test_it_trains_or_says_why_not(plain_runs: dict[str, TrainConfig], kind: str, choice: Choice) -> None:
-    config = dataclasses.replace(plain_runs[kind], **choice._asdict())
+    config = without_unread(dataclasses.replace(plain_runs[kind], **choice.options))
     assert config.out is not None
     if why := refusal(kind, choice):
         with pytest.raises(ContrastokError, match=why) as caught:
             train(config)
-        assert caught.value.hint
+        assert caught.value.what and caught.value.hint
         return
     frozen = train(config)["frozen"]
     made = load_checkpoint(config.out)
-    assert (frozen["sha256_before"] == frozen["sha256_after"]) is not TRAINABLES[choice.trainable].moves_old
+    moves = TRAINABLES[choice.trainable].moves_old or config.moves_body
+    assert (frozen["sha256_before"] == frozen["sha256_after"]) is not moves
     assert made.initial_rows is not None and np.isfinite(made.rows).all()
     assert (made.rows != made.initial_rows).any(axis=1).all(), "every new row is trained"
 
 
+@pytest.mark.parametrize("kind", [DECODER, ENCODER])
+def test_every_method_of_compare_is_among_the_runs(kind: str) -> None:
+    runs = [(c.options, refusal(kind, c)) for c in choices(kind)]
+    for name, method in every_method().items():
+        told = {why for options, why in runs if method.options.items() <= options.items()}
+        assert told, f"{name} is not run"
+        assert (None not in told) == (name in REFUSED[kind]), f"{name}: {told}"
+
+
 def test_every_method_trains_somewhere() -> None:
     trained = [c for kind in (DECODER, ENCODER) for c in choices(kind) if not refusal(kind, c)]
-    assert {c.init for c in trained} == set(INITIALIZERS) and {c.trainable for c in trained} == set(TRAINABLES)
+    assert {c.init for c in trained} == {"auto", *INITIALIZERS} and {c.trainable for c in trained} == set(TRAINABLES)
     assert {c.objective for c in trained} == set(OBJECTIVES) - {
         "mlm",
         "prefix_lm",

@@ -102,10 +102,10 @@ def test_a_donor_that_cannot_be_had_is_named(init_context_of: Callable[..., Init
 
 @pytest.fixture
 def space(
-    init_context_of: Callable[..., InitContext], monkeypatch: pytest.MonkeyPatch
+    init_context_of: Callable[..., InitContext], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[InitContext, Auxiliary]:
     """A context whose donor is drawn: 80 anchors of 24 dimensions, and a term that it does not know."""
-    context = replace(init_context_of("wordpiece"), options=InitOptions(model="drawn"))
+    context = replace(init_context_of("wordpiece"), options=InitOptions(model=str(tiny_model)))
     space = Auxiliary(torch.arange(100, 180), 2 * draw(80, 24) + 1, 2 * draw(3, 24, seed=1) + 1)
     space.new[1] = torch.nan
     monkeypatch.setattr(external, "donor_vectors", lambda context: space)

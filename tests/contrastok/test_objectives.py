@@ -237,7 +237,7 @@ def test_a_temperature_that_is_not_learned_is_refused(make_config: Make) -> None
         train(make_config(objective="self_distill", learn_temperature=True))
     with pytest.raises(ConfigError, match=r"starts between 0.01 and 1.0, not at 0.005"):
         train(make_config(temperature=0.005, learn_temperature=True))
-    with pytest.raises(ConfigError, match="is for --objective supervised_simcse"):
+    with pytest.raises(ConfigError, match="is read by --objective supervised_simcse alone"):
         train(make_config(hard_negative_weight=2.0))
 
 

@@ -116,7 +116,16 @@ def test_the_curve_goes_on_and_the_manifest_says_from_where(make_config: Make) -
     assert told["second_stage"] == {"after_step": alone["steps"], "steps": both["steps"] - alone["steps"]}
     assert told["curve"][: alone["steps"]][-1] == alone["last"]
     assert told["curve"][alone["steps"]]["move"] == pytest.approx(alone["last"]["move"], rel=0.1)
-    assert second_epochs(replace(config, epochs=0)) == 1 and second_epochs(replace(config, two_stage=False)) == 0
+    assert second_epochs(replace(config, epochs=0)) == 0 and second_epochs(replace(config, two_stage=False)) == 0
+
+
+def test_no_epochs_train_neither_rows_nor_body(make_config: Make) -> None:
+    config = make_config(two_stage=True, epochs=0)
+    planned, done = train(replace(config, dry_run=True)), train(config)
+    assert planned["steps"] == done["steps"] == 0 and config.out
+    assert done["frozen"]["sha256_before"] == done["frozen"]["sha256_after"] and "given_up" not in done["frozen"]
+    base, made = tensors(config.model), tensors(config.out)
+    assert all(torch.equal(base[key], made[key][: len(base[key])]) for key in base)
 
 
 def test_a_budget_of_steps_ends_both_stages(make_config: Make) -> None:

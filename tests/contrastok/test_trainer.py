@@ -306,15 +306,6 @@ def test_pairs_that_changed(make_config: Make, tmp_path: Path) -> None:
         train(replace(config, pairs=tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize("option", ["init_vectors", "init_hypernet"])
-def test_what_an_initialiser_reads_is_missed_before_anything_is_loaded(
-    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
-) -> None:
-    monkeypatch.setattr("contrastok.trainer.load_with_head", None)
-    with pytest.raises(InputError, match=r"nowhere.*no such file or folder"):
-        train(make_config(**{option: tmp_path / "nowhere"}))
-
-
 def test_unknown_initialiser_and_mode_are_told(make_config: Make) -> None:
     config = make_config(init="charlen")
     with pytest.raises(ConfigError, match="charlen_mean"):

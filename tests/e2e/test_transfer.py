@@ -75,6 +75,38 @@ def test_a_dry_run_writes_nothing(here: Run, tiny_model: Path, new_tokenizer: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_transfer_asks_the_initialiser_before_the_plan(
+    here: Run, tiny_model: Path, new_tokenizer: Path, hypernet: Path, make_model: Callable[..., Path], tmp_path: Path,
+    dry: tuple[str, ...],
+) -> None:  # fmt: skip
+    out, other = tmp_path / "out", make_model("byte-bpe")
+    common = ("transfer", "--tokenizer", new_tokenizer, "--out", out, *dry)
+    for options, told in (
+        (("--model", tiny_model, "--hypernet", tmp_path / "nowhere"), "--hypernet takes a folder that"),
+        (("--model", tiny_model, "--hypernet", new_tokenizer), "is no hypernetwork"),
+        (("--model", other, "--hypernet", hypernet), "the embedding table of this model is another"),
+        (("--model", tiny_model, "--init", "merge_tree"), "does not apply"),
+    ):
+        done = here(*common, *options, code=2)
+        assert told in done.stderr and "copied" not in done.stderr and not out.exists(), done.stderr
+
+
+def test_a_folder_without_a_tokenizer_is_told(here: Run, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = here("transfer", "--tokenizer", tmp_path / "empty", "--model", tiny_model, "--out", tmp_path / "out", code=2)
+    assert "holds no tokenizer (no tokenizer.json)" in done.stderr and "--tokenizer takes a folder" in done.stderr
+    done = here("transfer", "--help")
+    assert "any other" in " ".join(done.stdout.split())
+
+
+def test_train_hypernet_names_the_option_of_a_text_that_is_missing(here: Run, tiny_model: Path, tmp_path: Path) -> None:
+    options = ("--model", tiny_model, "--corpus", tmp_path / "nowhere", "--out", tmp_path / "net")
+    done = here("train-hypernet", *options, code=2)
+    assert f"--corpus {tmp_path / 'nowhere'}: no such file or folder" in done.stderr
+    assert "--corpus takes .txt" in done.stderr
+
+
 def test_transfer_copies_bits_and_leaves_the_body(
     moved: tuple[Path, dict[str, Any]], tiny_model: Path, new_tokenizer: Path
 ) -> None:
