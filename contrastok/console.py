@@ -56,6 +56,11 @@ class Console:
                 progress.advance(task)
 
 
+def nothing_written(json: Path | None) -> str:
+    """The last sentence of a dry run, which writes its summary where --json asks for a file."""
+    return "Nothing was written." if json is None or str(json) == "-" else "Nothing but the summary was written."
+
+
 def emit_json(summary: dict[str, Any], path: Path | None) -> None:
     """Write a command's summary as JSON: to a file (atomically), or to standard output for "-"."""
     if path is None:

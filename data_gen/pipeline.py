@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from contrastok import __version__
 from contrastok.config import GenPairsConfig, as_json
-from contrastok.console import Console, emit_json
+from contrastok.console import Console, emit_json, nothing_written
 from contrastok.data_gen.corpus import read_corpus, whole_shards
 from contrastok.data_gen.corpus_size import corpus_size
 from contrastok.data_gen.engines import Job
@@ -93,8 +93,7 @@ def gen_pairs(config: GenPairsConfig) -> dict[str, Any]:
     assert config.out is not None  # validate() saw to it
     kinds = choose_kinds(config.kinds)
     console = Console(config.quiet)
-    inputs = [*config.terms, *config.glossary, *(Path(source) for source in config.corpus if Path(source).exists())]
-    check_output(config.out, config.overwrite, marker="pairs.json", inputs=inputs, json=config.json)
+    check_output(config.out, config.overwrite, marker="pairs.json", inputs=config.inputs, json=config.json)
     sources = whole_shards(config.corpus, config.text_field, config.split)
     words = read_words(config)
     if config.dry_run:
@@ -356,5 +355,6 @@ def _dry_run(config: GenPairsConfig, words: Words, console: Console) -> dict[str
         **asdict(estimate),
     }
     print_plan(console, words.plan.terms, words.plan.skipped, known, estimate)
+    console.print(nothing_written(config.json))
     emit_json(summary, config.json)
     return summary

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from contrastok.console import Console, emit_json
+from contrastok.console import Console, emit_json, nothing_written
 from contrastok.data_gen.corpus import Document, describe_corpus, read_corpus
 from contrastok.data_gen.estimate import head
 from contrastok.data_gen.suggest.counts import WordCounts
@@ -74,10 +73,9 @@ def suggest(config: SuggestConfig) -> dict[str, Any]:
     """
     config.validate()
     console = Console(config.quiet)
-    inputs = [*config.glossary, *(Path(source) for source in config.corpus if Path(source).exists())]
     for option, path in (("--out", config.out), ("--plot", config.plot), ("--json", config.json)):
         if path is not None and str(path) != "-":
-            check_output(path, config.overwrite, inputs=inputs, option=option)
+            check_output(path, config.overwrite, inputs=config.inputs, option=option)
     glossaries = open_glossaries(config.glossary)
     documents = read_corpus(config.corpus, config.text_field, config.split)
     model = Model(load_tokenizer(config.model))
@@ -217,7 +215,7 @@ def _dry_run(config: SuggestConfig, documents: Iterable[Document], console: Cons
     console.print(
         f"Corpus: {files} files, {size / 1e6:.1f} MB on disk. Judging by its first {counts.characters / 1e6:.1f} "
         f"million characters, with {len(counts.counts):,} different words, counting takes {seconds:.0f} s. "
-        "Nothing was written."
+        f"{nothing_written(config.json)}"
     )
     emit_json(summary, config.json)
     return summary
