@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from contrastok.console import Console, emit_json, nothing_written
-from contrastok.data_gen.corpus import Document, describe_corpus, read_corpus
+from contrastok.data_gen.corpus import Document, describe_corpus, empty_hint, read_corpus
 from contrastok.data_gen.estimate import head
 from contrastok.data_gen.suggest.counts import WordCounts
 from contrastok.data_gen.suggest.families import Family, families
@@ -84,7 +84,7 @@ def suggest(config: SuggestConfig) -> dict[str, Any]:
     sample = TextSample(config.seed, SAMPLE)
     counts = count_words(console.track(documents, "Counting words"), sample)
     if not counts.counts:
-        raise InputError("the corpus holds no word", where=", ".join(config.corpus), hint="look at --text-field")
+        raise InputError("the corpus holds no word", where=", ".join(config.corpus), hint=empty_hint(config.corpus))
     found = families(counts, model.fold, config.min_count)
     worth, left_out = weigh(found, counts.parts, model)
     chosen, unfit = choose(worth, left_out, model, config)
