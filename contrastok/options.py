@@ -87,6 +87,11 @@ def missing(config: Common, *names: str) -> list[str]:
     return [f"--{flag(name)} is missing" for name in names if not getattr(config, name)]
 
 
+def flags(kind: type[Common]) -> set[str]:
+    """The options of a command, as they are written behind "--"."""
+    return {flag(f.name) for f in fields(kind)}
+
+
 def flag(name: str) -> str:
     """A field's name as an option is written."""
     return name.replace("_", "-")

@@ -22,6 +22,7 @@ import httpx2
 from contrastok.errors import ModelError, OutputError
 from contrastok.files import atomic_file
 from contrastok.llm_config import LLMOptions
+from contrastok.visible import visible
 
 KEY = "CONTRASTOK_LLM_KEY"
 """The environment variable that holds the key of the server, if it wants one."""
@@ -133,9 +134,9 @@ class ChatServer:
                 problem = f"no answer within {self.options.llm_timeout:g} s"
                 continue
             except httpx2.DecodingError as error:
-                raise self._failed(f"no chat completion: {_visible(str(error))}", _hint(404)) from error
+                raise self._failed(f"no chat completion: {visible(str(error))}", _hint(404)) from error
             except httpx2.TransportError as error:
-                problem = f"no connection ({_visible(str(error))})"
+                problem = f"no connection ({visible(str(error))})"
                 continue
             if response.status_code == 200:
                 return body
@@ -173,7 +174,7 @@ class ChatServer:
 
     def _moved(self, problem: str, location: str) -> ModelError:
         """It is not followed: terms and sentences go nowhere but to the server that was named."""
-        there = _visible(urljoin(self.url, location))
+        there = visible(urljoin(self.url, location))
         hint = f"give --llm {there.removesuffix('/chat/completions')} if that is where terms may be sent"
         return self._failed(f"{problem}, it sends to {there}", hint)
 
@@ -232,12 +233,7 @@ def _content(body: bytes) -> str | None:
 
 def _shown(body: bytes) -> str:
     """The beginning of a body, safe for a terminal."""
-    return _visible(body[: 8 * SHOWN].decode(errors="replace").strip()[:SHOWN])
-
-
-def _visible(text: str) -> str:
-    """With control characters and the like as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return visible(body[: 8 * SHOWN].decode(errors="replace").strip()[:SHOWN])
 
 
 def _read(file: Path) -> str | None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 1_000_000
 """Characters of the corpus that are tokenised whole, to know how many tokens all of it has."""
+MORE_WORDS = "give more text, or a lower --min-count, which finds rarer words"
 EXAMPLES = 10
 """Words named for each reason to leave words out."""
 
@@ -69,7 +70,7 @@ def suggest(config: SuggestConfig) -> dict[str, Any]:
         share) and "suggestions", the lines of the terms file.
 
     Raises:
-        ContrastokError: for every problem that the user can mend.
+        ContrastokError: for every problem that the user can mend; there is nothing to write to `out` is one.
     """
     config.validate()
     console = Console(config.quiet)
@@ -91,6 +92,11 @@ def suggest(config: SuggestConfig) -> dict[str, Any]:
     suggestions = [_defined(suggestion, glossaries) for suggestion in chosen]
     tokens = counts.characters * _tokens_per_character(model.tokenizer, sample.blocks())
     summary = _summary(suggestions, counts, found, left_out, unfit, tokens)
+    if not suggestions and config.out is not None:  # a file without terms is an error to all that read it
+        _print(suggestions, summary, tokens, config, console)
+        raise InputError(
+            "no word is worth a token, so there is no terms file", where=", ".join(config.corpus), hint=MORE_WORDS
+        )
     _write(suggestions, tokens, config)
     _print(suggestions, summary, tokens, config, console)
     emit_json(summary, config.json)
@@ -163,7 +169,7 @@ def _write(suggestions: Sequence[Suggestion], tokens: float, config: SuggestConf
         drawn = PLOTS[config.plot.suffix.lower()](saved_chart(suggestions, tokens).to_dict())
         with atomic_file(config.plot) as partial:
             partial.write_bytes(drawn)
-    if config.out is not None and suggestions:  # a file without terms is an error to all that read it
+    if config.out is not None:
         with atomic_file(config.out) as partial:
             partial.write_text(terms_file(suggestions), encoding="utf-8")
 
@@ -190,11 +196,9 @@ def _print(
             console.print(f"Left out, {reason}: {told['words']:,} ({escape(', '.join(told['examples']))}{more})")
     if corpus["count_too_low_by"]:
         console.print(f"[yellow]note:[/] more words than fit: counts may be too low by {corpus['count_too_low_by']:,}")
-    if not suggestions:
-        console.print(
-            "[yellow]note:[/] no word is worth a token; no terms file. A lower --min-count finds rarer words."
-        )
-    elif config.out is not None:
+    if not suggestions and config.out is None:
+        console.print(f"[yellow]note:[/] no word is worth a token: {MORE_WORDS}")
+    elif suggestions and config.out is not None:
         console.print(f"Terms: [bold]{escape(str(config.out))}[/]. Look through them, then give them to gen-pairs.")
 
 
