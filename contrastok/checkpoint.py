@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from contrastok.data_gen.text_files import missing
 from contrastok.errors import InputError
 from contrastok.files import sha256_file
 from contrastok.json_file import COUNT, OBJECT, TEXT, check_shape, fields, list_of, read_json
@@ -118,7 +119,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
         raise InputError(
             "its tokenizer is not the one that contrastok wrote",
             where=path,
-            hint=f"train it again, or rebuild it with contrastok apply {ROWS}",
+            hint=f"train it again, or rebuild it with contrastok apply {path / ROWS}",
         )
     initial = read_rows(path / INITIAL_ROWS) if (path / INITIAL_ROWS).exists() else None
     return Checkpoint(path, manifest, model, tokenizer, base, read_rows(path / ROWS), initial)
@@ -133,12 +134,14 @@ def hash_weights(folder: Path) -> dict[str, str]:
 def _check_weights(path: Path, written: Mapping[str, str]) -> None:
     """Refuse a checkpoint whose files of weights are not those that were written; others may lie beside them."""
     found = hash_weights(path) if written else {}
+    whole = ROWS in written and found.get(ROWS) == written[ROWS]
+    mend = f"train it again, or rebuild it with contrastok apply {path / ROWS}" if whole else "train it again"
     for name, digest in written.items():
         if found.get(name) != digest:
             raise InputError(
                 "changed after it was written: its SHA-256 is another" if name in found else "no such file",
                 where=path / name,
-                hint=f"train it again, or rebuild it with contrastok apply {ROWS}",
+                hint=mend,
             )
 
 
@@ -149,11 +152,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
         InputError: there is none, or it is broken.
     """
     file = path / MANIFEST
+    if not path.exists():
+        raise missing(path)
     if not file.is_file():
         raise InputError(
             f"is no checkpoint of contrastok (it holds no {MANIFEST})",
             where=path,
-            hint="--model names a folder that contrastok train wrote",
+            hint="name a folder that contrastok train wrote",
         )
     manifest = read_json(file, fields(format={}), "train again")
     if manifest["format"] != 1:

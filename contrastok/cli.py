@@ -16,7 +16,8 @@ from tyro import MISSING_NONPROP
 from contrastok.config import COMMANDS, GROUPS
 from contrastok.config_file import from_toml
 from contrastok.errors import ConfigError, ContrastokError, did_you_mean
-from contrastok.options import Common
+from contrastok.options import Common, flags
+from contrastok.visible import LAYOUT, visible
 
 RUNNERS = {
     "suggest": ("contrastok.data_gen.suggest.command", "suggest"),
@@ -41,6 +42,9 @@ RUNNERS = {
 
 GO_ON = ("gen-pairs", "train", "train-hypernet", "compare")
 """Commands that keep what they had done when they are stopped."""
+
+OF_OTHERS = ("doctor", "eval recovery", "compare")
+"""Commands that read the tables [gen-pairs] and [train] of --config."""
 
 OVER_RANKS = ("train",)
 """Commands that a launcher may start several times at once; rank 0 writes."""
@@ -71,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _guarded(command, config):
             _runner(command)(config)
     except ContrastokError as error:
-        sys.stderr.write(f"contrastok: {error}\n")
+        sys.stderr.write(f"contrastok: {visible(str(error), keep=LAYOUT)}\n")
         return 2
     except KeyboardInterrupt:
         kept = "; what it had done is kept, the same command goes on from there" if command in GO_ON else ""
@@ -91,8 +95,29 @@ def parse(arguments: Sequence[str]) -> Common:
     if command in COMMANDS:  # on its own: beside others, tyro's advice on a misspelled option names theirs
         kind, file = COMMANDS[command], _config_file(arguments)
         default = MISSING_NONPROP if file is None else from_toml(kind, file)
-        return tyro.cli(kind, args=arguments[len(command.split()) :], default=default, prog=f"contrastok {command}")
+        given, no_none = arguments[len(command.split()) :], (tyro.conf.DisallowNone,)
+        with _elsewhere(command, given):
+            return tyro.cli(kind, args=given, default=default, prog=f"contrastok {command}", config=no_none)
     return _subcommand(arguments)
+
+
+@contextmanager
+def _elsewhere(command: str, arguments: Sequence[str]) -> Iterator[None]:
+    """Inside, tyro's complaint about an option is followed by the commands that have it."""
+    try:
+        yield
+    except SystemExit as stop:
+        given = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")] if stop.code else []
+        for option in dict.fromkeys(given):
+            owners = [name for name, kind in COMMANDS.items() if option.removeprefix("--") in flags(kind)]
+            if not owners or command in owners:
+                continue
+            told = f"{option} is an option of {', '.join(owners)}, not of {command}"
+            table = next((name for name in ("train", "gen-pairs") if name in owners), "")
+            if command in OF_OTHERS and table:
+                told += f"; set it under [{table}] in the file of --config"
+            sys.stderr.write(f"  -> {told}\n")
+        raise
 
 
 def _subcommand(arguments: Sequence[str]) -> Common:

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 from contrastok.config import COMMANDS, GROUPS, command_name
 from contrastok.errors import ConfigError, InputError, did_you_mean, raise_all
-from contrastok.options import Common, flag
+from contrastok.options import Common, flag, flags
 
 C = TypeVar("C", bound=Common)
 
@@ -89,7 +89,7 @@ def _scalars(table: Mapping[str, Any]) -> dict[str, Any]:
 def _options_of(scope: str) -> set[str]:
     """The options of the commands that a header serves; all of them for the top."""
     served = [kind for name, kind in COMMANDS.items() if scope in ("", name.split()[0], name.replace(" ", "."))]
-    return {flag(f.name) for kind in served for f in dataclasses.fields(kind)}
+    return set().union(*map(flags, served))
 
 
 def _convert(value: Any, hint: Any) -> Any:

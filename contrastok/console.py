@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 
 import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from contrastok.files import atomic_file, to_json
+from contrastok.visible import LAYOUT, visible
 
 T = TypeVar("T")
 
@@ -27,7 +29,7 @@ class Console:
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.rich = rich.console.Console(stderr=True, quiet=quiet, highlight=False)
+        self.rich = _Terminal(stderr=True, quiet=quiet, highlight=False)
         if not self.rich.is_terminal and "COLUMNS" not in os.environ:
             self.rich.width = 120  # a log file has no width of its own, and 80 columns cut the tables
 
@@ -56,6 +58,24 @@ class Console:
             for item in items:
                 yield item
                 progress.advance(task)
+
+
+class _Terminal(rich.console.Console):
+    """A console on which terms and text of others steer nothing, in whatever they are shown."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string with markup as text to show; every cell and line that is a string comes through here."""
+        return super().render_str(visible(text, keep=LAYOUT), **options)
+
+
+def shown(text: str, style: str = "") -> Text:
+    """Text of others as it stands, without markup, for a cell or a line."""
+    return Text(visible(text, keep=LAYOUT), style)
+
+
+def nothing_written(json: Path | None) -> str:
+    """The last sentence of a dry run, which writes its summary where --json asks for a file."""
+    return "Nothing was written." if json is None or str(json) == "-" else "Nothing but the summary was written."
 
 
 def emit_json(summary: dict[str, Any], path: Path | None) -> None:

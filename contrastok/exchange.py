@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +11,7 @@ from rich.markup import escape
 from contrastok.adapter import CONFIG, Adapter, path_of, read_adapter, token_tables, write_adapter
 from contrastok.checkpoint import INITIAL_ROWS, MANIFEST, ROWS, read_head_rows, read_manifest, read_rows
 from contrastok.config import ExportConfig, ImportConfig
-from contrastok.console import Console, emit_json
+from contrastok.console import Console, emit_json, nothing_written
 from contrastok.errors import InputError
 from contrastok.export import base_facts, plan_of, read_delta, rebuild, tell_plan
 from contrastok.files import atomic_folder, check_output
@@ -52,7 +51,7 @@ def export_adapter(config: ExportConfig) -> dict[str, Any]:
     config.validate()
     assert config.model is not None and config.out is not None  # validate() saw to it
     manifest = read_manifest(config.model)
-    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=[config.model], json=config.json)
+    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=config.inputs, json=config.json)
     about = read_delta(config.model / ROWS)
     if not about.get("only_rows", True):
         raise InputError(
@@ -67,7 +66,7 @@ def export_adapter(config: ExportConfig) -> dict[str, Any]:
     summary |= {"modules": list(token_tables(model))}
     if config.dry_run:
         summary |= {"dry_run": True}
-        console.print(f"Would write {len(ids)} rows to {escape(str(config.out))}. Nothing was written.")
+        console.print(f"Would write {len(ids)} rows to {escape(str(config.out))}. {nothing_written(config.json)}")
     else:
         with atomic_folder(config.out, config.overwrite) as folder:
             write_adapter(folder, model, ids, about["base_model"]["name"], about)
@@ -94,8 +93,7 @@ def import_adapter(config: ImportConfig) -> dict[str, Any]:
     """
     config.validate()
     assert config.adapter is not None and config.out is not None
-    inputs = [config.adapter, *([Path(config.model)] if Path(config.model).exists() else [])]
-    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
+    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=config.inputs, json=config.json)
     adapter = read_adapter(config.adapter)
     model = load_with_head(config.model)
     rows, classes = token_rows(adapter, model)

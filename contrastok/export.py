@@ -24,7 +24,7 @@ from contrastok.checkpoint import (
     read_rows,
 )
 from contrastok.config import ApplyConfig, ImportConfig
-from contrastok.console import Console, emit_json
+from contrastok.console import Console, emit_json, nothing_written
 from contrastok.errors import InputError, OutputError
 from contrastok.files import atomic_folder, check_output, to_json
 from contrastok.initializers import INITIALIZERS, InitOptions, initial_rows
@@ -158,8 +158,7 @@ def apply(config: ApplyConfig) -> dict[str, Any]:
     """
     config.validate()
     assert config.rows is not None and config.out is not None  # validate() saw to it
-    inputs = [config.rows, *([Path(config.model)] if Path(config.model).exists() else [])]
-    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
+    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=config.inputs, json=config.json)
     rows, about = torch.from_numpy(read_rows(config.rows)), read_delta(config.rows)
     if not about.get("only_rows", True):
         raise InputError(
@@ -213,7 +212,7 @@ def rebuild(
         console.print(
             f"Would add {len(plan.terms)} tokens ({escape(shown)}) to {escape(config.model)} in a few seconds with "
             f"{summary['memory_mb']} MB, and write {weights / 2**20:.0f} MB to {escape(str(config.out))}. "
-            "Nothing was written."
+            f"{nothing_written(config.json)}"
         )
     else:
         extended = extend_tokenizer(model.tokenizer, plan)

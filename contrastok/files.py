@@ -45,7 +45,7 @@ def check_output(
         overwrite: whether it may replace what exists.
         marker: a file that every folder of this kind holds; None when the output is a file. A folder without it
             is somebody else's and is never replaced.
-        inputs: what the run reads; an output must not be, hold or lie inside one of them.
+        inputs: what the run reads; see `spare`.
         json: the summary's file.
         option: that gave the path; the hint names it.
 
@@ -53,17 +53,12 @@ def check_output(
         OutputError: says what is in the way.
     """
     check_json(json, overwrite, inputs)
+    spare(path, inputs, option, may_be_new=marker is None)
     real = path.resolve()
-    for other in (*inputs, Path.cwd(), Path.home()):
-        kept = other.resolve()
-        inside = marker is not None and other in inputs and real.is_relative_to(kept) and kept.is_dir()
-        if real == kept or kept.is_relative_to(real):
+    for other in (Path.cwd(), Path.home()):
+        if other.resolve().is_relative_to(real):
             raise OutputError(
                 f"would replace {other}, which is not an output", where=path, hint=f"choose another {option}"
-            )
-        if inside:
-            raise OutputError(
-                f"lies inside {other}, which this run reads", where=path, hint=f"choose another {option} outside it"
             )
     if path.exists():
         if not overwrite:
@@ -85,6 +80,32 @@ def check_output(
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot be written ({reason})", where=path, hint=f"look at {parent}") from error
+
+
+def spare(path: Path, inputs: Sequence[Path], option: str, *, may_be_new: bool = True) -> None:
+    """Refuse an output that would replace what the run reads, whatever --overwrite says.
+
+    Args:
+        path: the output.
+        inputs: files and folders; the output must not be or hold one of them, nor replace what lies inside one.
+        option: that gave the path; the hint names it.
+        may_be_new: whether something that does not exist yet may lie inside an input.
+
+    Raises:
+        OutputError: names the input.
+    """
+    places = (path.resolve(), path.absolute().parent.resolve() / path.name)  # a link itself would be replaced too
+    new = may_be_new and not os.path.lexists(path)
+    for other in inputs:
+        kept = other.resolve()
+        if any(kept.is_relative_to(place) for place in places):
+            raise OutputError(
+                f"would replace {other}, which this run reads", where=path, hint=f"choose another {option}"
+            )
+        if not new and kept.is_dir() and any(place.is_relative_to(kept) for place in places):
+            raise OutputError(
+                f"lies inside {other}, which this run reads", where=path, hint=f"choose another {option} outside it"
+            )
 
 
 @contextlib.contextmanager

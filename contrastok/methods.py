@@ -51,7 +51,7 @@ def methods(config: MethodsConfig) -> dict[str, Any]:
         OutputError: the file of --json exists already, and --overwrite was not given.
     """
     config.validate()
-    check_json(config.json, config.overwrite)
+    check_json(config.json, config.overwrite, config.inputs)
     console = Console(config.quiet)
     listed = {option: _entries(*place) for option, place in REGISTRIES.items()}
     for option, entries in listed.items():

@@ -11,20 +11,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx2
 
 from contrastok.errors import ModelError, OutputError
 from contrastok.files import atomic_file
 from contrastok.llm_config import LLMOptions
+from contrastok.visible import visible
 
 KEY = "CONTRASTOK_LLM_KEY"
 """The environment variable that holds the key of the server, if it wants one."""
 
 LONGEST_WAIT = 60.0
-"""Seconds between two tries of a request, at most, whatever the server asks for."""
+"""Seconds between two tries of a request, at most: a server that asks for more is asked again by another run."""
 
 MOST_TOKENS = 2048
 """That an answer may have."""
@@ -130,16 +134,22 @@ class ChatServer:
                 problem = f"no answer within {self.options.llm_timeout:g} s"
                 continue
             except httpx2.DecodingError as error:
-                raise self._failed(f"no chat completion: {_visible(str(error))}", _hint(404)) from error
+                raise self._failed(f"no chat completion: {visible(str(error))}", _hint(404)) from error
             except httpx2.TransportError as error:
-                problem = f"no connection ({_visible(str(error))})"
+                problem = f"no connection ({visible(str(error))})"
                 continue
             if response.status_code == 200:
                 return body
-            problem = f"status {response.status_code}: {_shown(body)}"
-            if response.status_code < 500 and response.status_code not in BUSY:
-                raise self._failed(problem, _hint(response.status_code))
-            wait = _asked_wait(response.headers.get("retry-after"), wait)
+            status, said, headers = response.status_code, _shown(body), response.headers
+            problem = f"status {status}{f': {said}' if said else ''}"
+            if response.has_redirect_location:
+                raise self._moved(problem, headers["location"])
+            if status < 500 and status not in BUSY:
+                raise self._failed(problem, _hint(status))
+            wait = _asked_wait(headers.get("retry-after"), wait)
+            if wait > LONGEST_WAIT:
+                hint = "give the same command again then: it goes on where it was"
+                raise self._failed(f"{problem}, and it asks to wait for {wait:,.0f} s", hint)
         raise self._failed(
             f"{problem}, {self.options.llm_retries + 1} times", "see that it runs; then give the same command again"
         )
@@ -161,6 +171,12 @@ class ChatServer:
     def _go_on(self) -> None:
         if self._stopped.is_set():
             raise self._failed("the run was stopped", "give the same command again")
+
+    def _moved(self, problem: str, location: str) -> ModelError:
+        """It is not followed: terms and sentences go nowhere but to the server that was named."""
+        there = visible(urljoin(self.url, location))
+        hint = f"give --llm {there.removesuffix('/chat/completions')} if that is where terms may be sent"
+        return self._failed(f"{problem}, it sends to {there}", hint)
 
     def _failed(self, what: str, hint: str) -> ModelError:
         return ModelError(f"the language model does not answer: {what}", where=self.url, hint=hint)
@@ -194,12 +210,16 @@ def _hint(status: int) -> str:
 
 
 def _asked_wait(header: str | None, otherwise: float) -> float:
-    """Seconds that a Retry-After header asks for; dates, and what is no number, are passed over."""
+    """Seconds that a Retry-After header asks for, by their number or by a date; what is neither is passed over."""
     try:
         seconds = float(header or "")
     except ValueError:
-        return otherwise
-    return min(max(seconds, 0.0), LONGEST_WAIT) if math.isfinite(seconds) else otherwise
+        try:
+            date = parsedate_to_datetime(header or "")
+        except ValueError:
+            return otherwise
+        seconds = date.replace(tzinfo=date.tzinfo or UTC).timestamp() - time.time()
+    return max(seconds, 0.0) if math.isfinite(seconds) else otherwise
 
 
 def _content(body: bytes) -> str | None:
@@ -213,12 +233,7 @@ def _content(body: bytes) -> str | None:
 
 def _shown(body: bytes) -> str:
     """The beginning of a body, safe for a terminal."""
-    return _visible(body[: 8 * SHOWN].decode(errors="replace").strip()[:SHOWN])
-
-
-def _visible(text: str) -> str:
-    """With control characters and the like as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return visible(body[: 8 * SHOWN].decode(errors="replace").strip()[:SHOWN])
 
 
 def _read(file: Path) -> str | None:

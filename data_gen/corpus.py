@@ -164,6 +164,12 @@ def corpus_files(sources: Sequence[str]) -> list[list[Path]]:
     return files
 
 
+def empty_hint(sources: Sequence[str]) -> str:
+    """What to do about a corpus without text: not all kinds have fields."""
+    fielded = any(not files or any(kind_of(file) in _FIELDED for file in files) for files in corpus_files(sources))
+    return "look at --corpus" + (" and --text-field" if fielded else ": what it names is empty")
+
+
 def _checked(sources: Sequence[str]) -> Sequence[str]:
     if not sources:
         raise InputError("no corpus was given", hint="name a file, a folder or a dataset")
@@ -258,6 +264,9 @@ CORPUS_READERS: dict[str, CorpusReader] = {
     **{f"{kind}.gz": reader for kind, reader in _TEXT_READERS.items()},
     ".parquet": _read_parquet,
 }
+
+
+_FIELDED = CORPUS_READERS.keys() - {".txt", ".txt.gz"}
 
 
 def _open_dataset(name: str, split: str) -> Any:

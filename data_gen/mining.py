@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from contrastok.data_gen.corpus import Shard
 from contrastok.data_gen.engines import ENGINES, Job
 from contrastok.data_gen.findings import Findings
 from contrastok.data_gen.shards import fingerprint
+from contrastok.errors import ContrastokError
 from contrastok.files import atomic_file
 from contrastok.scale_config import ScaleOptions
 
@@ -67,6 +68,17 @@ class KeptShards:
         if mark is None:
             return None
         return self.folder / f"{hashlib.sha256((self.key + mark).encode()).hexdigest()}.parquet"
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Inside, an error says that findings are kept, if they are: reading again may take hours."""
+        try:
+            yield
+        except ContrastokError as error:
+            if self.folder.is_dir():
+                kept = f"what was read is kept in {self.folder}: the next run into this --out goes on from there"
+                error.hint = "; ".join(filter(None, (error.hint, kept)))
+            raise
 
     def clear(self) -> None:
         """Forget them: the run is done."""

@@ -17,8 +17,8 @@ from rich.markup import escape
 
 from contrastok import __version__
 from contrastok.config import GenPairsConfig, as_json
-from contrastok.console import Console, emit_json
-from contrastok.data_gen.corpus import read_corpus, whole_shards
+from contrastok.console import Console, emit_json, nothing_written
+from contrastok.data_gen.corpus import empty_hint, read_corpus, whole_shards
 from contrastok.data_gen.corpus_size import corpus_size
 from contrastok.data_gen.engines import Job
 from contrastok.data_gen.estimate import estimate_run
@@ -93,20 +93,20 @@ def gen_pairs(config: GenPairsConfig) -> dict[str, Any]:
     assert config.out is not None  # validate() saw to it
     kinds = choose_kinds(config.kinds)
     console = Console(config.quiet)
-    inputs = [*config.terms, *config.glossary, *(Path(source) for source in config.corpus if Path(source).exists())]
-    check_output(config.out, config.overwrite, marker="pairs.json", inputs=inputs, json=config.json)
+    check_output(config.out, config.overwrite, marker="pairs.json", inputs=config.inputs, json=config.json)
     sources = whole_shards(config.corpus, config.text_field, config.split)
     words = read_words(config)
     if config.dry_run:
         return _dry_run(config, words, console)
     job = mining_job(words, config)
     kept = KeptShards.of(config.out, job, tokenizer_fingerprint(words.base))
-    findings = mine_shards(cut_shards(sources), job, config, kept, console)
-    try:
-        summary = _make_pairs(words, findings, kinds, config, console)
-    except InputError:  # mended by other terms or options, which find other sentences
-        kept.clear()
-        raise
+    with kept.told():
+        findings = mine_shards(cut_shards(sources), job, config, kept, console)
+        try:
+            summary = _make_pairs(words, findings, kinds, config, console)
+        except InputError:  # mended by other terms or options, which find other sentences
+            kept.clear()
+            raise
     kept.clear()
     emit_json(summary, config.json)
     return summary
@@ -184,7 +184,7 @@ def mining_job(words: Words, config: GenPairsConfig) -> Job:
 def _require_evidence(words: Words, mined: Mined, config: GenPairsConfig, console: Console) -> None:
     where = ", ".join(config.corpus)
     if not mined.documents:
-        raise InputError("the corpus holds no text", where=where, hint="look at --corpus and --text-field")
+        raise InputError("the corpus holds no text", where=where, hint=empty_hint(config.corpus))
     if any(evidence.sentences for evidence in mined.evidence.values()):
         return
     if not any(term.definition for term in words.terms):
@@ -356,5 +356,6 @@ def _dry_run(config: GenPairsConfig, words: Words, console: Console) -> dict[str
         **asdict(estimate),
     }
     print_plan(console, words.plan.terms, words.plan.skipped, known, estimate)
+    console.print(nothing_written(config.json))
     emit_json(summary, config.json)
     return summary

@@ -186,7 +186,6 @@ def print_plan(
     )
     if known.known_words:
         console.print(f"Would also collect evidence for {known.known_words:,} known words ({_wordnet(known)}).")
-    console.print("Nothing was written.")
 
 
 def _table(ranked: Sequence[TermSummary]) -> Table:

@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import json
+import os
 import re
 import shlex
 import zlib
@@ -156,12 +157,16 @@ def json_kind(value: object) -> str:
 
 def missing(path: Path) -> InputError:
     """The error for a file or folder that is not there, with the closest name that is."""
+    if path.is_symlink():
+        hint = f"it points to {os.readlink(path)!r}: mend the link, or name another file"
+        return InputError("is a link to nothing", where=path, hint=hint)
+    folder = path.absolute().parent
     try:
-        names = [entry.name for entry in path.absolute().parent.iterdir()]
-        close = get_close_matches(path.name, names, n=1)
-        hint = f"did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+        close = get_close_matches(path.name, [entry.name for entry in folder.iterdir()], n=1)
+        near = f"did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+        hint = near or f"check the name; it was looked for in {str(folder)!r}"
     except OSError:
-        hint = f"there is no folder {str(path.parent)!r} either"
+        hint = f"check the path; there is no folder {str(path.parent)!r} either"
     return InputError("no such file or folder", where=path, hint=hint)
 
 
@@ -186,7 +191,9 @@ def unreadable(path: Path, error: Exception) -> InputError:
     """The error for a file that cannot be opened or read to its end."""
     if isinstance(error, FileNotFoundError):
         return missing(path)
-    return InputError(f"cannot be read ({getattr(error, 'strerror', None) or error})", where=path)
+    denied = isinstance(error, PermissionError)
+    hint = "ask for the right to read it" if denied else "see that it is whole, and of the kind that its name says"
+    return InputError(f"cannot be read ({getattr(error, 'strerror', None) or error})", where=path, hint=hint)
 
 
 def reader_for(path: Path, readers: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -198,7 +205,7 @@ def reader_for(path: Path, readers: dict[str, Callable[..., Any]]) -> Callable[.
     if not path.exists():
         raise missing(path)
     if path.is_dir():
-        raise InputError("is a folder where a file is expected", where=path)
+        raise InputError("is a folder where a file is expected", where=path, hint="name a file in it")
     kind = kind_of(path)
     if kind in readers:
         return readers[kind]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
@@ -43,8 +42,7 @@ def generation(config: GenerationConfig) -> dict[str, Any]:
     Raises:
         ContrastokError: for every problem that the user can mend, a model without a language-model head among them.
     """
-    inputs = [*(path for path in map(Path, config.texts) if path.exists()), *([config.pairs] if config.pairs else [])]
-    checkpoint, console = start(config, inputs)
+    checkpoint, console = start(config)
     require_head(checkpoint.model, "eval generation", LanguageHead)
     shown = training_texts(checkpoint, config.pairs)
     documents = (document.text for document in read_corpus(config.texts, config.text_field))

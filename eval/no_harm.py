@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -33,8 +32,7 @@ def no_harm(config: NoHarmConfig) -> dict[str, Any]:
     Raises:
         ContrastokError: for every problem that the user can mend, a base model that cannot be found among them.
     """
-    inputs = [path for path in map(Path, config.texts) if path.exists()]
-    checkpoint, console = start(config, [*inputs, *([config.sts] if config.sts else [])])
+    checkpoint, console = start(config)
     documents = (document.text for document in read_corpus(config.texts, config.text_field))
     rated = read_sts(config.sts) if config.sts else None
     base = load_base(checkpoint, config.base)

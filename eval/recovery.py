@@ -22,7 +22,7 @@ from rich.markup import escape
 from contrastok.checkpoint import load_checkpoint
 from contrastok.config import GenPairsConfig, TrainConfig
 from contrastok.config_file import from_toml
-from contrastok.console import Console, emit_json
+from contrastok.console import Console, emit_json, nothing_written
 from contrastok.data_gen.pipeline import gen_pairs
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.terms import Term
@@ -153,7 +153,7 @@ def _shared(config: RecoveryConfig, work: Path) -> dict[str, Any]:
 
 
 def _check_outputs(config: RecoveryConfig) -> None:
-    inputs = [*config.terms, *config.glossary, *(Path(p) for p in (*config.corpus, config.model) if Path(p).exists())]
+    inputs = config.inputs
     if config.work is not None:
         check_output(config.work, config.overwrite, marker=MARKER, inputs=inputs, json=config.json, option="--work")
     else:
@@ -227,7 +227,8 @@ def _dry_run(config: RecoveryConfig, console: Console) -> dict[str, Any]:
     tokenizer = load_tokenizer(config.model)
     _, hidden = hide_words(tokenizer, [term.token for term in choose_terms(config, tokenizer, console)])
     _tell(hidden, console)
-    console.print("Would teach them to the model without them and rank their old rows. Nothing was written.")
+    told = "Would teach them to the model without them and rank their old rows."
+    console.print(f"{told} {nothing_written(config.json)}")
     words = [
         {"token": word.word, "id": word.id, "pieces": tokenizer.convert_ids_to_tokens(word.pieces)}
         for word in hidden.words

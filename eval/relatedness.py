@@ -34,7 +34,7 @@ def relatedness(config: RelatednessConfig) -> dict[str, Any]:
     Raises:
         ContrastokError: for every problem that the user can mend.
     """
-    checkpoint, console = start(config, [*config.glossary, *([config.pairs] if config.pairs else [])])
+    checkpoint, console = start(config)
     fold = Fold(checkpoint.base_tokenizer)
     shown = training_texts(checkpoint, config.pairs)
     questions, names = ask(checkpoint, config.glossary, shown, fold)

@@ -39,7 +39,7 @@ def report(config: ReportConfig) -> dict[str, Any]:
     config.validate()
     for option, path in (("--out", config.out), ("--csv", config.csv), ("--json", config.json)):
         if path is not None and str(path) != "-":
-            check_output(path, config.overwrite, inputs=config.checkpoints, option=option)
+            check_output(path, config.overwrite, inputs=config.inputs, option=option)
     for folder in config.checkpoints:
         read_manifest(folder)  # what is wrong with the second one is told before the first is measured
     console = Console(config.quiet)

@@ -60,8 +60,7 @@ def retrieval(config: RetrievalConfig) -> dict[str, Any]:
     Raises:
         ContrastokError: for every problem that the user can mend.
     """
-    files = [path for path in (config.queries, config.passages, config.pairs_file, config.pairs) if path is not None]
-    checkpoint, console = start(config, files)
+    checkpoint, console = start(config)
     search = read(config, checkpoint)
     concerned = _concerned(checkpoint, search)
     asked, groups = choose(search, concerned, config)

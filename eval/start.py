@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from contrastok.checkpoint import Checkpoint, load_checkpoint
@@ -15,12 +15,11 @@ from contrastok.models import tokenizer_fingerprint
 from contrastok.pairs import read_pairs
 
 
-def start(config: OfCheckpoint, inputs: Sequence[Path] = ()) -> tuple[Checkpoint, Console]:
+def start(config: OfCheckpoint) -> tuple[Checkpoint, Console]:
     """Check the options and load the checkpoint; says so where its initial rows are not known.
 
     Args:
         config: the options.
-        inputs: files that the run reads, which its JSON must not replace.
 
     Raises:
         ConfigError: options are missing or wrong.
@@ -28,9 +27,8 @@ def start(config: OfCheckpoint, inputs: Sequence[Path] = ()) -> tuple[Checkpoint
         OutputError: `config.json` exists or cannot be written.
     """
     config.validate()
-    folder = Path(str(config.model))
-    check_json(config.json, config.overwrite, [folder, *inputs])
-    checkpoint, console = load_checkpoint(folder), Console(config.quiet)
+    check_json(config.json, config.overwrite, config.inputs)
+    checkpoint, console = load_checkpoint(Path(str(config.model))), Console(config.quiet)
     if checkpoint.initial_rows is None:
         console.print("[yellow]note:[/] the initial rows are not known, so nothing shows what training gained")
     return checkpoint, console

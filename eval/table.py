@@ -8,6 +8,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
+from contrastok.console import shown
 from contrastok.eval.charts import MAP_SPACE
 from contrastok.eval.data import Neighbor, Ranks, ReportData, TokenReport
 from contrastok.eval.summary import Statement, headline, sections
@@ -42,13 +43,13 @@ def token_table(data: ReportData) -> Table:
 
 def summary_lines(data: ReportData) -> list[Text]:
     """The headline and the plain sentences of the summary."""
-    return [*told_lines(headline(data), sections(data)), Text(f"* Neighbours: {data.index}.", style="dim")]
+    return [*told_lines(headline(data), sections(data)), shown(f"* Neighbours: {data.index}.", "dim")]
 
 
 def told_lines(head: str, told: Mapping[str, Sequence[Statement]]) -> list[Text]:
     """A headline and the sentences of all sections, coloured by how they should be taken."""
-    lines = [Text(head + ".", style="bold")]
-    return lines + [Text.assemble(("* ", STYLES[s.tone]), str(s)) for part in told.values() for s in part]
+    lines = [shown(head + ".", "bold")]
+    return lines + [Text.assemble(("* ", STYLES[s.tone]), shown(str(s))) for part in told.values() for s in part]
 
 
 def _title(data: ReportData) -> str:
@@ -61,11 +62,11 @@ def _cells(token: TokenReport, predicted: bool) -> Sequence[Text | str]:
     hood, basis = token.neighborhood(MAP_SPACE), token.basis
     sure = "-" if token.confidence is None else f"{token.confidence:.0%}"
     return (
-        Text(token.token, style="bold"),
+        shown(token.token, "bold"),
         Text(token.verdict, style=STYLES[token.verdict]),
-        Text(" ".join(token.pieces), style="dim"),
-        Text(words(hood.before), style="dim"),
-        Text(words(hood.after)),
+        shown(" ".join(token.pieces), "dim"),
+        shown(words(hood.before), "dim"),
+        shown(words(hood.after)),
         Text(basis.name if basis else "-"),
         _rank(basis.ranks) if basis else "-",
         *((sure,) if predicted else ()),

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from contrastok.console import shown
 from contrastok.eval.charts import MAP_SPACE
 from contrastok.eval.rows import pairs, ranks
 from contrastok.eval.table import ROWS, STYLES, words
@@ -47,9 +48,9 @@ def pair_table(runs: TwoRuns) -> Table:
     for pair in runs.tokens[:ROWS]:
         both = (pair.first, pair.second)
         table.add_row(
-            Text(pair.token, style="bold"),
+            shown(pair.token, "bold"),
             *(Text(run.verdict, style=STYLES[run.verdict]) for run in both),
             " -> ".join(f"{run.basis.ranks.trained:,}" if run.basis else "-" for run in both),
-            *(Text(words(run.neighborhood(MAP_SPACE).after)) for run in both),
+            *(shown(words(run.neighborhood(MAP_SPACE).after)) for run in both),
         )
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,8 @@ class Case:
         shared = ("terms", "model", "seed", "token_mode", "strict")
         same = {name: getattr(config, name) for name in shared} | {"quiet": True}
         own = {name: getattr(config, name) for name in ("corpus", "glossary", "text_field", "split")}
-        out = config.out or Path("model")  # what was not given is not looked at, but options are valid as a whole only
+        # what was not given is not looked at, but options are valid as a whole only
+        out = config.out or Path(os.devnull)
         own |= {"corpus": config.corpus or ("corpus",)}
         self.gen_pairs = dataclasses.replace(ours, **same, **own, out=out, known_sentences=0)
         self.train = dataclasses.replace(theirs, **same, pairs=config.pairs or Path("pairs"), out=out)

@@ -38,7 +38,7 @@ def doctor(config: DoctorConfig) -> dict[str, Any]:
         ContrastokError: the options themselves are wrong.
     """
     config.validate()
-    check_json(config.json, config.overwrite)
+    check_json(config.json, config.overwrite, config.inputs)
     console = Console(config.quiet)
     if config.dry_run:
         console.print(f"Would check: {', '.join(CHECKS)}")

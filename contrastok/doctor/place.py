@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 from contrastok.checkpoint import MANIFEST
 from contrastok.doctor.case import Case
@@ -18,8 +17,7 @@ def writable(case: Case) -> Iterator[Finding]:
     config = case.config
     if config.out is None:
         return
-    named = [*config.terms, *((config.pairs,) if config.pairs else ()), Path(config.model)]
-    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=[path for path in named if path.exists()])
+    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=config.inputs)
     parent = config.out.resolve().parent
     while not parent.exists():
         parent = parent.parent

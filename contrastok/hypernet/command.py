@@ -13,7 +13,7 @@ from rich.markup import escape
 from contrastok.bank import FrozenEncoder
 from contrastok.candidates import candidates
 from contrastok.config import TrainHypernetConfig
-from contrastok.console import Console, emit_json
+from contrastok.console import Console, emit_json, nothing_written
 from contrastok.data_gen.corpus import read_corpus
 from contrastok.data_gen.term_readers import fill_term, open_glossaries
 from contrastok.data_gen.terms import Term
@@ -50,9 +50,7 @@ def train_hypernet(config: TrainHypernetConfig) -> dict[str, Any]:
     config.validate()
     assert config.out is not None  # validate() saw to it
     console = Console(config.quiet)
-    named = [config.model, *config.corpus, *map(str, config.glossary)]
-    inputs = [Path(name) for name in named if Path(name).exists()]
-    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
+    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=config.inputs, json=config.json)
     model = load_model(config.model)
     frequencies = _count(model.tokenizer, config)
     definitions = look_up(model.tokenizer, config.glossary)
@@ -67,7 +65,8 @@ def train_hypernet(config: TrainHypernetConfig) -> dict[str, Any]:
         steps = config.epochs * -(-len(lesson.ids) // config.batch_size)
         summary = {"dry_run": True, "base_model": base, "learned_tokens": len(lesson.ids), "steps": steps}
         summary |= {"definitions": len(lesson.definitions)}
-        console.print(f"Would learn from {told}, and write {escape(str(config.out))}. Nothing was written.")
+        written = nothing_written(config.json)
+        console.print(f"Would learn from {told}, and write {escape(str(config.out))}. {written}")
         emit_json(summary, config.json)
         return summary
     key = network_key(base, settings, frequencies=sorted(frequencies.items()), definitions=sorted(definitions.items()))

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from contrastok.console import Console, emit_json
-from contrastok.data_gen.corpus import Document, describe_corpus, read_corpus
+from contrastok.console import Console, emit_json, nothing_written
+from contrastok.data_gen.corpus import Document, describe_corpus, empty_hint, read_corpus
 from contrastok.data_gen.estimate import head
 from contrastok.data_gen.suggest.counts import WordCounts
 from contrastok.data_gen.suggest.families import Family, families
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 1_000_000
 """Characters of the corpus that are tokenised whole, to know how many tokens all of it has."""
+MORE_WORDS = "give more text, or a lower --min-count, which finds rarer words"
 EXAMPLES = 10
 """Words named for each reason to leave words out."""
 
@@ -70,14 +70,13 @@ def suggest(config: SuggestConfig) -> dict[str, Any]:
         share) and "suggestions", the lines of the terms file.
 
     Raises:
-        ContrastokError: for every problem that the user can mend.
+        ContrastokError: for every problem that the user can mend; there is nothing to write to `out` is one.
     """
     config.validate()
     console = Console(config.quiet)
-    inputs = [*config.glossary, *(Path(source) for source in config.corpus if Path(source).exists())]
     for option, path in (("--out", config.out), ("--plot", config.plot), ("--json", config.json)):
         if path is not None and str(path) != "-":
-            check_output(path, config.overwrite, inputs=inputs, option=option)
+            check_output(path, config.overwrite, inputs=config.inputs, option=option)
     glossaries = open_glossaries(config.glossary)
     documents = read_corpus(config.corpus, config.text_field, config.split)
     model = Model(load_tokenizer(config.model))
@@ -86,13 +85,18 @@ def suggest(config: SuggestConfig) -> dict[str, Any]:
     sample = TextSample(config.seed, SAMPLE)
     counts = count_words(console.track(documents, "Counting words"), sample)
     if not counts.counts:
-        raise InputError("the corpus holds no word", where=", ".join(config.corpus), hint="look at --text-field")
+        raise InputError("the corpus holds no word", where=", ".join(config.corpus), hint=empty_hint(config.corpus))
     found = families(counts, model.fold, config.min_count)
     worth, left_out = weigh(found, counts.parts, model)
     chosen, unfit = choose(worth, left_out, model, config)
     suggestions = [_defined(suggestion, glossaries) for suggestion in chosen]
     tokens = counts.characters * _tokens_per_character(model.tokenizer, sample.blocks())
     summary = _summary(suggestions, counts, found, left_out, unfit, tokens)
+    if not suggestions and config.out is not None:  # a file without terms is an error to all that read it
+        _print(suggestions, summary, tokens, config, console)
+        raise InputError(
+            "no word is worth a token, so there is no terms file", where=", ".join(config.corpus), hint=MORE_WORDS
+        )
     _write(suggestions, tokens, config)
     _print(suggestions, summary, tokens, config, console)
     emit_json(summary, config.json)
@@ -165,7 +169,7 @@ def _write(suggestions: Sequence[Suggestion], tokens: float, config: SuggestConf
         drawn = PLOTS[config.plot.suffix.lower()](saved_chart(suggestions, tokens).to_dict())
         with atomic_file(config.plot) as partial:
             partial.write_bytes(drawn)
-    if config.out is not None and suggestions:  # a file without terms is an error to all that read it
+    if config.out is not None:
         with atomic_file(config.out) as partial:
             partial.write_text(terms_file(suggestions), encoding="utf-8")
 
@@ -192,11 +196,9 @@ def _print(
             console.print(f"Left out, {reason}: {told['words']:,} ({escape(', '.join(told['examples']))}{more})")
     if corpus["count_too_low_by"]:
         console.print(f"[yellow]note:[/] more words than fit: counts may be too low by {corpus['count_too_low_by']:,}")
-    if not suggestions:
-        console.print(
-            "[yellow]note:[/] no word is worth a token; no terms file. A lower --min-count finds rarer words."
-        )
-    elif config.out is not None:
+    if not suggestions and config.out is None:
+        console.print(f"[yellow]note:[/] no word is worth a token: {MORE_WORDS}")
+    elif suggestions and config.out is not None:
         console.print(f"Terms: [bold]{escape(str(config.out))}[/]. Look through them, then give them to gen-pairs.")
 
 
@@ -217,7 +219,7 @@ def _dry_run(config: SuggestConfig, documents: Iterable[Document], console: Cons
     console.print(
         f"Corpus: {files} files, {size / 1e6:.1f} MB on disk. Judging by its first {counts.characters / 1e6:.1f} "
         f"million characters, with {len(counts.counts):,} different words, counting takes {seconds:.0f} s. "
-        "Nothing was written."
+        f"{nothing_written(config.json)}"
     )
     emit_json(summary, config.json)
     return summary

@@ -46,5 +46,7 @@ def test_a_flipped_bit_is_seen(trained: tuple[TrainConfig, dict[str, Any]], tmp_
         with pytest.raises(InputError, match=rf"{name}: changed after"):
             read_rows(folder / name)
     (folder / name).unlink()
-    with pytest.raises(InputError, match=rf"{name}: no such file"):
+    with pytest.raises(InputError, match=rf"{name}: no such file") as told:
         load_checkpoint(folder)
+    rebuilt = f"contrastok apply {folder / 'new_rows.safetensors'}"  # from a file that is there, and whole
+    assert (rebuilt in told.value.hint) is (name != "new_rows.safetensors") and "train it again" in told.value.hint

@@ -50,6 +50,32 @@ def test_numbers_that_are_none(value: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["doctor", "--epochs", "1"], "--epochs is an option of train, train-hypernet, eval recovery, compare, not of doctor; "
+         "set it under [train] in the file of --config"),
+        (["compare", "--hold-out=0.5"], "option of gen-pairs, not of compare; set it under [gen-pairs] in"),
+        (["report", "m", "--plot", "a.png"], "--plot is an option of suggest, not of report\n"),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_command_is_told(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([arguments[0], "--nosuch", "--quiet", "--json", "-"])
+    assert "is an option of" not in capsys.readouterr().err
+
+
+def test_help_speaks_of_no_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    assert "{None}" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("arguments", "close"),
     [(["eval", "relatednes"], "relatedness"), (["evl"], "eval"), (["eval", "noharm"], "no-harm")],
 )

@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +68,30 @@ def test_a_busy_server_is_waited_for_as_it_asks(server: Any, tmp_path: Path) -> 
     server.reply = in_turn((429, "slow down", {"Retry-After": "7"}), (503, ""), (200, server.completion("at last")))
     assert chat(server, tmp_path, waits).ask(HELLO, 0) == "at last"
     assert waits == [7.0, 1.0]
-    server.reply = in_turn(
-        (429, "", {"Retry-After": "9999"}), (429, "", {"Retry-After": "Fri"}), (200, server.completion("x"))
-    )
-    assert chat(server, tmp_path, waits).ask(HELLO, 1) == "x" and waits[2:] == [60.0, 1.0]
+    past = "Wed, 21 Oct 2015 07:28:00 GMT"
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=50), usegmt=True)
+    told = [(429, "", {"Retry-After": when}) for when in ("60", past, "Fri", soon)]
+    server.reply = in_turn(*told, (200, server.completion("x")))
+    assert chat(server, tmp_path, waits, llm_retries=4).ask(HELLO, 1) == "x"
+    assert waits[2:5] == [60.0, 0.0, 2.0] and 20 < waits[5] <= 50
+
+
+@pytest.mark.parametrize("when", ["3600", format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)])
+def test_a_server_that_asks_for_a_long_wait_is_not_asked_again(server: Any, tmp_path: Path, when: str) -> None:
+    waits: list[float] = []
+    server.reply = lambda asked: (429, "", {"Retry-After": when})
+    with pytest.raises(ModelError, match=r"status 429, and it asks to wait for [37],\d{3} s") as told:
+        chat(server, tmp_path, waits).ask(HELLO, 0)
+    assert len(server.asked) == 1 and not waits and "same command" in told.value.hint
+
+
+@pytest.mark.parametrize("location", ["https://there/v1/chat/completions", "//there/v1/chat\x9b1m"])
+def test_a_redirect_is_told_and_not_followed(server: Any, tmp_path: Path, location: str) -> None:
+    server.reply = lambda asked: (307, "", {"Location": location})
+    with pytest.raises(ModelError, match=r"status 307, it sends to https?://there/v1/chat") as told:
+        chat(server, tmp_path).ask(HELLO, 0)
+    assert "give --llm http" in told.value.hint and "//there/v1" in told.value.hint
+    assert len(server.asked) == 1 and str(told.value).replace("\n", "").isprintable()
 
 
 def test_a_server_that_only_fails_is_given_up(server: Any, tmp_path: Path) -> None:

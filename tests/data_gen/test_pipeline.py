@@ -353,12 +353,16 @@ def test_a_server_that_fails_half_way_costs_only_what_is_left(
     monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path / "cache"))
     server.reply = lambda asked: write_about(asked, server.completion) if len(server.asked) == 1 else (500, "")
     asking = replace(setting, llm=server.url, llm_model="tiny", llm_retries=0, llm_parallel=1)
-    with pytest.raises(ModelError, match="give the same command again"):
+    with pytest.raises(ModelError, match="give the same command again") as told:
         gen_pairs(asking)
     assert setting.out is not None and not setting.out.exists()
+    kept = setting.out.with_name(".pairs.shards")
+    assert list(kept.iterdir()) and f"what was read is kept in {kept}" in told.value.hint
     server.asked.clear()
     server.reply = lambda asked: write_about(asked, server.completion)
-    resumed = gen_pairs(asking)
+    with monkeypatch.context() as patch:
+        patch.setattr("contrastok.data_gen.engines.mine_shard", None)  # nothing is read again
+        resumed = gen_pairs(asking)
     assert len(server.asked) == 2  # of three
     monkeypatch.setenv("CONTRASTOK_CACHE", str(tmp_path / "another"))
     whole = gen_pairs(replace(asking, overwrite=True))

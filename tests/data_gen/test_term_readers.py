@@ -232,7 +232,7 @@ def test_all_problems_of_all_files_come_in_one_message(tmp_path: Path) -> None:
         f"  - {first}:1: token: expected a string, not a number",
         f"  - {first}:1: broader: expected a list of strings, not a number",
         f"  - {first}:3: a term without text (each term needs the field 'token')",
-        f"  - {tmp_path / 'c.csv'}: no such file or folder",
+        f"  - {tmp_path / 'c.csv'}: no such file or folder (check the name; it was looked for in {str(tmp_path)!r})",
         f"  - {glossary}: holds no terms",
     ]
 

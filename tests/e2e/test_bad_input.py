@@ -45,15 +45,36 @@ def test_missing_files_name_the_closest(here: Run, tmp_path: Path) -> None:
     assert "no such file" in done.stderr
     done = here("report", "--model", tmp_path, "--out", tmp_path / "out.html", code=2)
     assert "no checkpoint" in done.stderr
+    assert "--model" not in done.stderr  # folders are named without it, too
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "model").mkdir()
+    done = here("report", tmp_path / "modle", code=2)
+    assert f"no such file or folder\n  -> did you mean {str(tmp_path / 'model')!r}" in done.stderr
+
+
+def test_what_cannot_be_read_comes_with_advice(here: Run, tmp_path: Path) -> None:
+    link, broken = tmp_path / "link.txt", write(tmp_path / "broken.parquet", "x")
+    link.symlink_to("nowhere")
+    for corpus, advice in (
+        (link, "is a link to nothing\n  -> it points to 'nowhere'"),
+        (broken, "\n  -> see that it is whole"),
+        (tmp_path / "zzz.txt", f"no such file or folder\n  -> check the name; it was looked for in {str(tmp_path)!r}"),
+        (tmp_path / "zzz" / "a.txt", "no such file or folder\n  -> check the path; there is no folder"),
+    ):
+        assert advice in here("suggest", "--corpus", corpus, code=2).stderr
+    done = here("gen-pairs", "--terms", "zzz.txt", "--corpus", CORPUS, "--out", tmp_path / "out", code=2)
+    assert "-> check the name" in done.stderr
 
 
 @pytest.mark.parametrize("content", ["", "\n\n  \n"])
 def test_empty_corpus(here: Run, tmp_path: Path, content: str) -> None:
     corpus = write(tmp_path / "corpus.txt", content)
-    done = here("gen-pairs", "--terms", TERMS, "--corpus", corpus, "--out", tmp_path / "out", code=2)
-    assert "corpus" in done.stderr
+    for command in (["gen-pairs", "--terms", TERMS, "--out", tmp_path / "out"], ["suggest"]):
+        done = here(*command, "--corpus", corpus, code=2)
+        assert "corpus" in done.stderr and "--text-field" not in done.stderr  # a .txt has no fields
     assert sorted(p.name for p in tmp_path.iterdir()) == ["corpus.txt"]
+    rows = write(tmp_path / "rows.jsonl", '{"text": ""}')
+    assert "--text-field" in here("suggest", "--corpus", rows, code=2).stderr
 
 
 def test_corpus_in_the_wrong_encoding(here: Run, tmp_path: Path) -> None:

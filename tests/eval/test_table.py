@@ -24,6 +24,14 @@ def test_one_line_a_token_with_markup_as_text(data: ReportData) -> None:
     assert "20 -> 1" in lines[2] and "near" in lines[2]
 
 
+def test_no_character_of_a_term_steers_the_terminal(data: ReportData) -> None:
+    odd = dataclasses.replace(data.per_token[1], token="ab\u202ecd\x1b[2J", pieces=("a\u2066b",))
+    whole = dataclasses.replace(data, per_token=(odd, *data.per_token[:2]))
+    printed = _printed(token_table(whole), *summary_lines(whole))
+    assert r"ab\u202ec" in printed and r"a\u2066b" in printed
+    assert printed.replace("\n", "").isprintable()
+
+
 def test_many_tokens_are_cut_to_the_worst(data: ReportData) -> None:
     many = dataclasses.replace(data, tokens=100, per_token=data.per_token[:1] * 100)
     printed = _printed(token_table(many))

@@ -114,9 +114,14 @@ def test_the_terms_file_goes_into_gen_pairs(setting: SuggestConfig) -> None:
 
 
 def test_a_corpus_without_anything_to_suggest(setting: SuggestConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    suggest(replace(setting, min_count=1000, quiet=False))
+    assert setting.out is not None and setting.plot is not None
+    json_file = setting.out.with_name("summary.json")
+    with pytest.raises(InputError, match="no word is worth a token") as told:  # whoever reads the file needs terms
+        suggest(replace(setting, min_count=1000, quiet=False, json=json_file))
+    assert "--min-count" in told.value.hint and "0 of " in capsys.readouterr().err
+    assert not setting.out.exists() and not setting.plot.exists() and not json_file.exists()
+    suggest(replace(setting, out=None, plot=None, min_count=1000, quiet=False))
     assert "no word is worth a token" in capsys.readouterr().err
-    assert setting.out is not None and not setting.out.exists()
     (setting.out.parent / "signs.txt").write_text("... !!! ...\n")
     with pytest.raises(InputError, match="holds no word"):
         suggest(replace(setting, corpus=(str(setting.out.parent / "signs.txt"),), overwrite=True))
