@@ -19,7 +19,7 @@ from contrastok.calibrate_pairs import anchor_passes
 from contrastok.candidates import candidates
 from contrastok.checkpoint import MANIFEST
 from contrastok.config import TrainConfig, as_json
-from contrastok.console import Console, emit_json
+from contrastok.console import Console, emit_json, nothing_written
 from contrastok.data_gen.term_readers import read_terms
 from contrastok.data_gen.terms import Term
 from contrastok.embedding import RowOverlay
@@ -96,8 +96,7 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
     require_shares(config, ranks)
     assert config.pairs is not None and config.out is not None  # validate() saw to it
     console = Console(config.quiet)
-    inputs = [*config.terms, config.pairs, *([Path(config.model)] if Path(config.model).exists() else [])]
-    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
+    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=config.inputs, json=config.json)
     require_inputs(config)
     terms = read_terms(config.terms)
     tokenizer = load_tokenizer(config.model)

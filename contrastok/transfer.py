@@ -16,7 +16,7 @@ from rich.table import Table
 from contrastok import __version__
 from contrastok.bank import FrozenEncoder
 from contrastok.config import TransferConfig, as_json
-from contrastok.console import Console, emit_json
+from contrastok.console import Console, emit_json, nothing_written
 from contrastok.data_gen.corpus import read_corpus
 from contrastok.data_gen.text_files import require
 from contrastok.errors import ModelError, OutputError
@@ -79,9 +79,7 @@ def transfer(config: TransferConfig) -> dict[str, Any]:
     config.validate()
     assert config.out is not None and config.tokenizer is not None  # validate() saw to it
     console = Console(config.quiet)
-    named = [config.model, config.tokenizer, *config.texts, *([str(config.hypernet)] if config.hypernet else [])]
-    inputs = [Path(name) for name in named if Path(name).exists()]
-    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=inputs, json=config.json)
+    check_output(config.out, config.overwrite, marker=MANIFEST, inputs=config.inputs, json=config.json)
     if config.hypernet is not None:
         require(config.hypernet, "--hypernet", NETWORK)
     new, model = _new_tokenizer(config.tokenizer), load_with_head(config.model)
@@ -93,7 +91,7 @@ def transfer(config: TransferConfig) -> dict[str, Any]:
     summary: dict[str, Any] = {"tokens": plan.size, **counts(plan), "same_frame": plan.same_frame}
     if config.dry_run:
         console.print(counts_table(plan, config.init))
-        console.print(f"Would write {escape(str(config.out))}. Nothing was written.")
+        console.print(f"Would write {escape(str(config.out))}. {nothing_written(config.json)}")
         emit_json({"dry_run": True, **summary}, config.json)
         return {"dry_run": True, **summary}
     encoder = FrozenEncoder(model, model.tokenizer, console=console)

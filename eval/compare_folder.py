@@ -27,9 +27,8 @@ def goes_on(config: CompareConfig, facts: Mapping[str, Any]) -> bool:
     told = config.out / MARKER
     if told.is_file() and told.read_text(encoding="utf-8", errors="replace") == to_json(dict(facts)):
         return True
-    inputs = [*config.terms, *config.glossary, *(Path(p) for p in (*config.corpus, config.model) if Path(p).exists())]
-    check_json(config.json, config.overwrite, inputs)
-    check_output(config.out, config.overwrite or barren(config.out), marker=MARKER, inputs=inputs)
+    check_json(config.json, config.overwrite, config.inputs)
+    check_output(config.out, config.overwrite or barren(config.out), marker=MARKER, inputs=config.inputs)
     return False
 
 

@@ -153,11 +153,10 @@ def _shared(config: RecoveryConfig, work: Path) -> dict[str, Any]:
 
 
 def _check_outputs(config: RecoveryConfig) -> None:
-    inputs = config.inputs
-    if config.work is not None:
-        check_output(config.work, config.overwrite, marker=MARKER, inputs=inputs, json=config.json, option="--work")
-    else:
-        check_json(config.json, config.overwrite, inputs)
+    if config.work is None:
+        check_json(config.json, config.overwrite, config.inputs)
+        return
+    check_output(config.work, config.overwrite, marker=MARKER, inputs=config.inputs, json=config.json, option="--work")
 
 
 @contextlib.contextmanager
