@@ -11,6 +11,7 @@ from typing import Any
 
 import altair as alt
 
+from contrastok.curve import curve_window, moving_mean
 from contrastok.eval.data import LABELS, MapPoint, ReportData, TokenReport
 
 MAP_SPACE = "encoded"
@@ -22,7 +23,7 @@ LABELLED_WORDS = 40
 WIDTHS = (320, 640, 1000)
 """Of the map, in pixels: which words are written out is decided for each, so that none covers another."""
 CURVE_POINTS = 400
-"""Steps of the training curve that are drawn."""
+"""Steps of the training curve that are drawn, and means."""
 
 ANGLE = "atan2(scale('x', datum.x) - scale('x', datum.x0), scale('y', datum.y0) - scale('y', datum.y)) * 180 / PI"
 """Of an arrow's head, clockwise from upwards, in pixels: the map is as wide as the window."""
@@ -41,9 +42,9 @@ def charts(data: ReportData) -> dict[str, Spec]:
         found["map"] = map_chart(data.points, data.per_token)
     if data.relearned is not None:
         found["reliability"] = reliability_chart(data.relearned.reliability)
-    curve = data.training.get("curve") or []
+    curve, steps = data.training.get("curve") or [], curve_window(data.training)
     found |= {
-        name: curve_chart(curve, name, title)
+        name: curve_chart(curve, name, title, steps)
         for name, title in (("loss", "loss"), ("accuracy", "retrieval accuracy in the batch"))
         if any(name in row for row in curve)
     }
@@ -112,20 +113,23 @@ def reliability_chart(parts: Sequence[Mapping[str, float]]) -> Spec:
     )
 
 
-def curve_chart(curve: Sequence[Mapping[str, Any]], name: str, title: str) -> Spec:
-    """One figure of training over the steps, thinned to what a line can show."""
-    thinned = curve[:: max(1, len(curve) // CURVE_POINTS)]
-    rows = [{"step": row["step"], "value": row[name]} for row in thinned if row.get(name) is not None]
-    axis = _axis()
-    line = (
-        alt.Chart(alt.Data(values=rows))
-        .mark_line(color="var(--accent)", strokeWidth=1.6)
-        .encode(
-            x=alt.X("step:Q", axis=axis),
-            y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=name == "accuracy")),
-        )
+def curve_chart(curve: Sequence[Mapping[str, Any]], name: str, title: str, steps: int) -> Spec:
+    """One figure of training: every step as a faint point, and the mean of so many steps as a line; 0 for no line."""
+    points = [(row["step"], row[name]) for row in curve if row.get(name) is not None]
+    x, y = (
+        alt.X("step:Q", axis=_axis()),
+        alt.Y("value:Q", title=title, axis=_axis(), scale=alt.Scale(zero=name == "accuracy")),
     )
-    return _spec(line.properties(height=170))
+    single, mean = (alt.Chart(alt.Data(values=_thinned(values))) for values in (points, moving_mean(points, steps)))
+    layers = [single.mark_circle(color="var(--faint)", size=14, opacity=0.6).encode(x=x, y=y)]
+    if steps:
+        layers.append(mean.mark_line(color="var(--accent)", strokeWidth=1.6).encode(x=x, y=y))
+    return _spec(alt.layer(*layers).properties(height=170))
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[Row]:
+    """As many as can be seen beside one another."""
+    return [{"step": step, "value": value} for step, value in points[:: max(1, len(points) // CURVE_POINTS)]]
 
 
 def _axis(**options: Any) -> alt.Axis:

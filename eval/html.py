@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from contrastok.curve import curve_window
 from contrastok.eval import two_runs
 from contrastok.eval.charts import Spec, charts
 from contrastok.eval.data import LABELS, ReportData
@@ -39,6 +40,7 @@ def render(data: ReportData) -> str:
         headline=headline(data),
         sections=sections(data),
         command=commands_again(data.training),
+        averaged=curve_window(data.training),
         glossary_names=max((r.glossary.of for t in data.per_token for r in t.relations if r.glossary), default=0),
         places={token.token: place for place, token in enumerate(data.per_token)},
     )
