@@ -26,6 +26,7 @@ from contrastok.initializers.collapse import ALIKE, mean_pairwise_cosine
 from contrastok.loop import CurvePoint, relative_move
 from contrastok.objectives import OBJECTIVES
 from contrastok.pairs import PairTable
+from contrastok.shown import NAME, short
 from contrastok.starting import Start
 from contrastok.state import RunState
 from contrastok.vocabulary import VocabularyPlan, pieces_of
@@ -205,7 +206,9 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
     sure = [t["confidence"] for t in manifest["tokens"] if "confidence" in t]
     warnings = []
     if idle:
-        warnings.append(f"{len(idle)} terms have no pair, so their rows stay {_left_at(result)}: {', '.join(idle[:5])}")
+        warnings.append(
+            f"{len(idle)} terms have no pair, so their rows stay {_left_at(result)}: {', '.join(map(short, idle[:5]))}"
+        )
     if curve and curve[0]["loss"] < NO_SIGNAL:
         warnings.append(
             "the first loss is almost zero: these pairs hold no signal; add harder negatives or definitions"
@@ -264,11 +267,13 @@ def plan_table(words: Vocabulary, pairs: PairTable, tokens: bool = False) -> Tab
     for check in words.gate.checks:
         table.add_row(check.name, "[green]ok[/]" if check.passed else "[yellow]no[/]", escape(check.detail))
     for skipped in words.plan.skipped[:SHOWN]:
-        table.add_row("left out", "[yellow]-[/]", escape(f"{skipped.term!r} {skipped.reason}"))
+        table.add_row("left out", "[yellow]-[/]", escape(f"{short(repr(skipped.term), NAME + 2)} {skipped.reason}"))
     if len(words.plan.skipped) > SHOWN:
         table.add_row("left out", "[yellow]-[/]", f"{len(words.plan.skipped) - SHOWN} more")
     for term in words.plan.terms[:SHOWN] if tokens else ():
-        table.add_row("token", "", escape(f"{term[:60]!r} id {', '.join(map(str, words.plan.ids_of(term)))}"))
+        table.add_row(
+            "token", "", escape(f"{short(repr(term), NAME + 2)} id {', '.join(map(str, words.plan.ids_of(term)))}")
+        )
     if tokens and len(words.plan.terms) > SHOWN:
         table.add_row("token", "", f"{len(words.plan.terms) - SHOWN} more; --json lists all")
     return table

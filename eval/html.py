@@ -24,6 +24,7 @@ from contrastok.eval.rows import token_rows
 from contrastok.eval.summary import headline, sections
 from contrastok.eval.two_runs import TwoRuns
 from contrastok.eval.two_runs_rows import pair_rows
+from contrastok.shown import short
 
 HERE = Path(__file__).parent
 
@@ -78,7 +79,7 @@ def page(name: str, rows: Sequence[Mapping[str, Any]], specs: Mapping[str, Spec]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"figure": figure, "count": count, "share": share}
+    environment.filters |= {"figure": figure, "count": count, "share": share, "short": short}
     block = htmlsafe_json_dumps(rows, ensure_ascii=False, separators=(",", ":"))
     return environment.get_template(f"{name}.html.j2").render(
         rows=block,

@@ -11,6 +11,7 @@ from contrastok.checkpoint import given_up_sentence
 from contrastok.eval.advice import did_without, far_ones
 from contrastok.eval.data import Cause, Ranks, ReportData, TokenReport
 from contrastok.eval.verdict import NEAR_CHANCE, NEAR_RANK
+from contrastok.shown import short
 
 NAMED = 8
 """Tokens that a sentence names before it says how many more there are."""
@@ -46,7 +47,7 @@ class Statement:
 
     def __str__(self) -> str:
         rest = f" and {self.more:,} more" if self.more else ""
-        return f"{self.text} {', '.join(self.tokens)}{rest}." if self.tokens else self.text
+        return f"{self.text} {', '.join(map(short, self.tokens))}{rest}." if self.tokens else self.text
 
 
 def sections(data: ReportData) -> dict[str, list[Statement]]:
@@ -268,7 +269,7 @@ def _and(parts: list[str]) -> str:
 
 def _some(names: list[str]) -> str:
     more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(map(short, names[:NAMED])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def plural(count: int, one: str, many: str = "") -> str:

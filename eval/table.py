@@ -11,6 +11,7 @@ from rich.text import Text
 from contrastok.eval.charts import MAP_SPACE
 from contrastok.eval.data import Neighbor, Ranks, ReportData, TokenReport
 from contrastok.eval.summary import Statement, headline, sections
+from contrastok.shown import short, visible
 
 ROWS = 40
 """Tokens shown; the page and the JSON hold all of them."""
@@ -61,12 +62,12 @@ def _cells(token: TokenReport, predicted: bool) -> Sequence[Text | str]:
     hood, basis = token.neighborhood(MAP_SPACE), token.basis
     sure = "-" if token.confidence is None else f"{token.confidence:.0%}"
     return (
-        Text(token.token, style="bold"),
+        Text(short(token.token), style="bold"),
         Text(token.verdict, style=STYLES[token.verdict]),
         Text(" ".join(token.pieces), style="dim"),
         Text(words(hood.before), style="dim"),
         Text(words(hood.after)),
-        Text(basis.name if basis else "-"),
+        Text(short(basis.name) if basis else "-"),
         _rank(basis.ranks) if basis else "-",
         *((sure,) if predicted else ()),
         f"{token.evidence.sentences:,}",
@@ -80,4 +81,4 @@ def _rank(ranks: Ranks) -> str:
 
 def words(neighbors: Sequence[Neighbor]) -> str:
     """The nearest few."""
-    return ", ".join(n.word for n in neighbors[:WORDS])
+    return ", ".join(visible(n.word) for n in neighbors[:WORDS])

@@ -135,3 +135,12 @@ def test_where_even_the_first_place_is_chance_no_verdict_is_claimed(data: Report
     why = "at most 19 names or definitions compete"
     assert (why in headline(few), f"No verdict is possible: {why}" in _told(few, [])) == (not possible, not possible)
     assert ("so few compete that chance would do as well" in _told(few, [])) is possible
+
+
+def test_long_names_are_shortened_where_sentences_name_them(data: ReportData) -> None:
+    named = dataclasses.replace(data.per_token[0], token="zq" * 150 + "\u202e")
+    [told] = [str(s) for s in statements(dataclasses.replace(data, per_token=(named,))) if s.text.startswith("Far")]
+    assert told.endswith(": " + "zq" * 19 + "z….")
+    [told] = [s for s in statements(dataclasses.replace(data, skipped=({"term": "y" * 300, "reason": ""},)))
+              if "did not become" in s.text]  # fmt: skip
+    assert told.text.endswith("y….") and len(told.text) < 100
