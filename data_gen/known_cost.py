@@ -39,7 +39,8 @@ def known_seconds(
     fold, quiet = Fold(tokenizer), Console(quiet=True)
 
     def reading(texts: Sequence[str], synsets: int) -> float:
-        part: Any = replace(plan, wordnet=plan.wordnet and _Beginning(plan.wordnet, synsets))
+        beginning: Any = plan.wordnet and _Beginning(plan.wordnet, synsets)
+        part = replace(plan, wordnet=beginning)
         return timed(lambda: find_sentences(part, texts, tokenizer, fold, options, quiet))[1]
 
     def describing() -> None:
