@@ -14,13 +14,19 @@ from typing import Any
 import jinja2
 
 from contrastok.checkpoint import given_up_sentence
+from contrastok.curve import curve_window, ends
 from contrastok.errors import ModelError
 from contrastok.models import PACKAGED_FROM, resolve
+from contrastok.objectives import OBJECTIVES
+from contrastok.visible import visible
 
 SHOWN = 200
 """Tokens in the card's table; contrastok.json holds all of them, and the Hub renders no endless page."""
 CARRIED = ("license", "license_name", "license_link", "language")
 """What a base model's card states that holds for its checkpoint too."""
+
+_LINKS = re.compile(r"(?:https?|ftp|mailto|xmpp):|\bwww(?=\.)|@", re.IGNORECASE)
+"""Behind these markdown makes a link of bare text; a comment there parts what it looks for."""
 
 
 def model_card(manifest: Mapping[str, Any]) -> str:
@@ -34,6 +40,8 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     stated = base_statements(manifest["base_model"]["name"])
     parts = manifest.get("prior", {}).get("reliability", ())
     known = sum(part["words"] for part in parts)
+    averaged = curve_window(manifest["training"])
+    first, last = ends(manifest["training"].get("curve", ()), averaged)
     return environment.from_string(source).render(
         front=_front_matter(manifest, stated),
         licence=stated.get("license_name") or stated.get("license"),
@@ -42,6 +50,10 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         known=known,
         came_back=sum(part["landed"] * part["words"] for part in parts) / max(known, 1),
         given_up=given_up,
+        averaged=averaged,
+        first=first,
+        last=last,
+        ranks=OBJECTIVES[manifest["training"].get("options", {}).get("objective", "anchored_pairs")].ranks,
         shown=SHOWN,
         **manifest,
     )
@@ -82,4 +94,5 @@ def _front_matter(manifest: Mapping[str, Any], stated: Mapping[str, Any]) -> str
 
 def cell(text: object) -> str:
     """Text as it can stand anywhere in a line of markdown, tables included, and show as what it is."""
-    return re.sub(r"([\\`*_\[\]<>|~])", r"\\\1", " ".join(str(text).split()))
+    escaped = re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", visible(" ".join(str(text).split())))
+    return _LINKS.sub(r"\g<0><!-- -->", escaped)

@@ -32,7 +32,7 @@ HEAD_ROWS = "head_rows"
 TRAINING_SHAPE = fields(options=OBJECT, steps=COUNT, pairs=COUNT, curve=list_of(OBJECT))
 TRAINING_SHAPE = {
     **TRAINING_SHAPE,
-    "properties": {**TRAINING_SHAPE["properties"], "gen_pairs": OBJECT},
+    "properties": {**TRAINING_SHAPE["properties"], "gen_pairs": OBJECT, "epoch_steps": COUNT},
 }  # may be missing
 MANIFEST_SHAPE = fields(
     base_model=fields(name=TEXT, frozen_sha256=TEXT, tokenizer_sha256=TEXT, table_rows=COUNT, dim=COUNT),

@@ -19,6 +19,7 @@ from contrastok.batches import TrainingSet
 from contrastok.checkpoint import given_up_sentence
 from contrastok.config import TrainConfig, as_json
 from contrastok.console import Console
+from contrastok.curve import curve_window, ends, epoch_steps
 from contrastok.data_gen.terms import Term
 from contrastok.gate import GateReport
 from contrastok.initializers.collapse import ALIKE, mean_pairwise_cosine
@@ -27,6 +28,7 @@ from contrastok.objectives import OBJECTIVES
 from contrastok.pairs import PairTable
 from contrastok.starting import Start
 from contrastok.state import RunState
+from contrastok.visible import NAME, short
 from contrastok.vocabulary import VocabularyPlan, pieces_of
 
 if TYPE_CHECKING:
@@ -139,6 +141,7 @@ def build_manifest(
         "training": {
             "options": as_json(config),
             "steps": len(result.curve),
+            "epoch_steps": epoch_steps(len(result.data.anchors), config),
             **result.notes,
             "pairs": result.data.pairs,
             "pairs_dropped": result.data.dropped,
@@ -190,14 +193,22 @@ def counts(words: Vocabulary, pairs: PairTable) -> dict[str, Any]:
 
 
 def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, result: TrainedRows) -> dict[str, Any]:
-    """A finished run in figures, with what the user should know about it."""
+    """A finished run in figures, with what the user should know about it.
+
+    "first" and "last" are means over as many steps as "averaged" says; a run that is too short to be compared has no
+    "first", and its "last" is the mean over all steps.
+    """
+    steps = curve_window(manifest["training"])
+    first, last = ends(manifest["training"]["curve"], steps)
     curve = manifest["training"]["curve"]
     idle = [t["token"] for t in manifest["tokens"] if not t["evidence"]["anchors"]]
     alike = mean_pairwise_cosine(result.rows)
     sure = [t["confidence"] for t in manifest["tokens"] if "confidence" in t]
     warnings = []
     if idle:
-        warnings.append(f"{len(idle)} terms have no pair, so their rows stay {_left_at(result)}: {', '.join(idle[:5])}")
+        warnings.append(
+            f"{len(idle)} terms have no pair, so their rows stay {_left_at(result)}: {', '.join(map(short, idle[:5]))}"
+        )
     if curve and curve[0]["loss"] < NO_SIGNAL:
         warnings.append(
             "the first loss is almost zero: these pairs hold no signal; add harder negatives or definitions"
@@ -227,8 +238,9 @@ def summarise(manifest: dict[str, Any], words: Vocabulary, pairs: PairTable, res
         **counts(words, pairs),
         "steps": len(curve),
         "ranks": OBJECTIVES[manifest["training"]["options"]["objective"]].ranks,
-        "first": curve[0] if curve else None,
-        "last": curve[-1] if curve else None,
+        "averaged": steps or len(curve),
+        "first": first,
+        "last": last,
         "confidence": {"median": statistics.median(sure), "expected": round(sum(sure), 2)} if sure else None,
         "frozen": manifest["frozen"],
         "warnings": warnings,
@@ -255,11 +267,13 @@ def plan_table(words: Vocabulary, pairs: PairTable, tokens: bool = False) -> Tab
     for check in words.gate.checks:
         table.add_row(check.name, "[green]ok[/]" if check.passed else "[yellow]no[/]", escape(check.detail))
     for skipped in words.plan.skipped[:SHOWN]:
-        table.add_row("left out", "[yellow]-[/]", escape(f"{skipped.term!r} {skipped.reason}"))
+        table.add_row("left out", "[yellow]-[/]", escape(f"{short(repr(skipped.term), NAME + 2)} {skipped.reason}"))
     if len(words.plan.skipped) > SHOWN:
         table.add_row("left out", "[yellow]-[/]", f"{len(words.plan.skipped) - SHOWN} more")
     for term in words.plan.terms[:SHOWN] if tokens else ():
-        table.add_row("token", "", escape(f"{term[:60]!r} id {', '.join(map(str, words.plan.ids_of(term)))}"))
+        table.add_row(
+            "token", "", escape(f"{short(repr(term), NAME + 2)} id {', '.join(map(str, words.plan.ids_of(term)))}")
+        )
     if tokens and len(words.plan.terms) > SHOWN:
         table.add_row("token", "", f"{len(words.plan.terms) - SHOWN} more; --json lists all")
     return table
@@ -284,15 +298,24 @@ def _about_frozen(frozen: Mapping[str, Any]) -> str:
     return f"[yellow]NOT the base model's weights:[/] {given_up_sentence(frozen['given_up'])}."
 
 
+def _progress(summary: dict[str, Any]) -> str:
+    """How loss and accuracy went, where that can be told."""
+    first, last, averaged = summary["first"], summary["last"], summary["averaged"]
+    names = {"loss": "loss {:.3f}", **({"accuracy": "retrieval accuracy {:.2f}"} if summary["ranks"] else {})}
+    means = {name: form.format(last[name]) for name, form in names.items()}
+    moved = f"median relative move of the rows {last['move']:.3f}"
+    if first is None:
+        told = ", ".join(means.values())
+        return f"{summary['steps']} steps: {told} on average, too few to tell a change from a change of batch; {moved}"
+    told = ", ".join(f"{names[name].format(first[name])} -> {means[name].split()[-1]}" for name in names)
+    over = f" (means of the first and of the last {averaged} steps)" if averaged > 1 else ""
+    return f"{summary['steps']} steps: {told}{over}, {moved}"
+
+
 def print_summary(console: Console, summary: dict[str, Any], out: Path) -> None:
     """Say in a few lines what came of a run."""
     if summary["last"]:
-        first, last = summary["first"], summary["last"]
-        ranks = f"retrieval accuracy {first['accuracy']:.2f} -> {last['accuracy']:.2f}, " if summary["ranks"] else ""
-        console.print(
-            f"{summary['steps']} steps: loss {first['loss']:.3f} -> {last['loss']:.3f}, {ranks}"
-            f"median relative move of the rows {last['move']:.3f}"
-        )
+        console.print(_progress(summary))
     if summary["confidence"]:
         sure = summary["confidence"]
         console.print(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +40,7 @@ from contrastok.objectives.contrast import Contrast
 from contrastok.objectives.grounding import definition_pairs
 from contrastok.objectives.one_token import random_contexts
 from contrastok.overlay import detach
+from contrastok.own_time import timed
 from contrastok.pairs import PairTable, read_pairs
 from contrastok.ranks import ALONE, Ranks, joined, require_shares
 from contrastok.second_stage import second_epochs, second_stage
@@ -127,7 +126,7 @@ def _train(config: TrainConfig, ranks: Ranks) -> dict[str, Any]:
         summary = {"dry_run": True, **counts(words, pairs), **estimate(model, words, pairs, evidence, config, ranks)}
         console.print(
             f"Would train {summary['steps']} steps in about {summary['seconds']:.0f} s with about "
-            f"{summary['memory_mb']:.0f} MB, and write {escape(str(config.out))}. Nothing was written."
+            f"{summary['memory_mb']:.0f} MB, and write {escape(str(config.out))}. {nothing_written(config.json)}"
         )
         emit_json(summary, config.json)
         return summary
@@ -327,17 +326,17 @@ def estimate(
     piece = pairs.head(min(len(pairs), 4 * config.batch_size))
     accelerator = make_accelerator(config, ranks)
     model.to(accelerator.device)
-    start = time.perf_counter()
-    data = _training_set(model, words, piece, FrozenEncoder(model, model.tokenizer, cache=False), config)
-    per_key = (time.perf_counter() - start) / len(data.keys)
+    encoder, device = FrozenEncoder(model, model.tokenizer, cache=False), accelerator.device.type
+    encoder.encode(piece.anchor[:1])  # what only a first call takes
+    data, took = timed(lambda: _training_set(model, words, piece, encoder, config), device)
+    per_key = took / len(data.keys)
     rows = initial_rows(PLAIN, init_context(model, words.plan))
     overlay = _lay(model, words, rows, first_head_rows(model, words.plan, PLAIN, config.seed, config.init_norm), config)
     trial = dataclasses.replace(config, epochs=1, reset_every=0, two_stage=False)
-    start = time.perf_counter()
     with cut(model, config.layers):  # without a head: it takes no time
         lora, quiet = _adapters(model, overlay, config), Console(quiet=True)
-        Loop(model, overlay, data, words.extended, trial, accelerator, None, quiet, adapters=lora).run()
-    per_anchor = (time.perf_counter() - start) / len(data.anchors)
+        loop = Loop(model, overlay, data, words.extended, trial, accelerator, None, quiet, adapters=lora)
+        per_anchor = timed(loop.run, device)[1] / len(data.anchors)
     table = input_embedding(model).weight
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     bank = keys * data.keys.shape[1] * 4
@@ -350,13 +349,21 @@ def estimate(
         operations, fit_memory = fit_cost(len(told), table.shape[1], data.keys.shape[1])
         fitting = operations / _speed()
         asked = anchor_passes(config, sum(len(word.sentences) for word in told) / max(len(told), 1))
+    parts = {
+        "known_words": per_key * known,
+        "keys": per_key * keys,
+        "map": fitting,
+        "calibration": per_anchor * asked,
+        "steps": per_anchor * anchors,
+    }
     return {
         "steps": steps,
         "anchors": len(wanted),
         "keys": keys,
         "known_texts": known,
         "known_anchors": asked,
-        "seconds": round(per_key * (keys + known) + fitting + per_anchor * (anchors + asked), 1),
+        "seconds": round(sum(parts.values()), 1),
+        "seconds_of": {part: round(seconds, 1) for part, seconds in parts.items()},
         "memory_mb": round((2 * weights + bank + max(activations, fit_memory)) / 2**20),
     }
 
@@ -375,7 +382,4 @@ def _work(config: TrainConfig, pairs: int) -> tuple[int, int]:
 def _speed() -> float:
     """Floating-point operations a second in a product of matrices on this machine."""
     a = torch.ones(1024, 1024)
-    start = time.perf_counter()
-    for _ in range(4):
-        a @ a
-    return 4 * 2 * 1024**3 / (time.perf_counter() - start)
+    return 4 * 2 * 1024**3 / timed(lambda: [a @ a for _ in range(4)])[1]

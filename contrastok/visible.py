@@ -1,4 +1,4 @@
-"""Text of others as a terminal may get it: nothing in it moves the cursor, turns lines around or hides."""
+"""Text of others as it can stand among ours: short enough, and nothing in it moves a cursor, turns lines or hides."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
 JOINERS = "\u200c\u200d"
 """Format characters that Persian, the scripts of India and emoji need to look right."""
+
+NAME = 40
+"""Characters of a term that a sentence or a table shows."""
 
 LAYOUT = "\n\t"
 """To keep where lines are ours, and what is in them is not."""
@@ -27,3 +30,9 @@ def visible(text: str, keep: str = "") -> str:
         c.encode("unicode_escape").decode() if unicodedata.category(c) in UNSEEN and c not in keep + JOINERS else c
         for c in text
     )
+
+
+def short(text: str, limit: int = NAME) -> str:
+    """`visible` text of at most `limit` characters; an ellipsis stands for the rest."""
+    text = visible(text)
+    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"

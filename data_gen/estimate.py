@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from contrastok.data_gen.corpus import Document
 from contrastok.data_gen.corpus_size import CorpusSize
 from contrastok.data_gen.evidence import Mined
+from contrastok.own_time import timed
 
 SAMPLE = 4_000_000
 """Characters that are read for an estimate."""
@@ -29,6 +29,7 @@ class Estimate:
         corpus_bytes: their size on disk, compressed ones as they are.
         sample_characters: what the estimate rests on.
         complete: whether the sample was the whole corpus.
+        characters: of the whole corpus, about.
         size_known: whether it can be told how much more there is. Else sentences, seconds and memory are those of the
             sample alone: a lower bound.
         sentences: different (sentence, term) occurrences expected.
@@ -41,6 +42,7 @@ class Estimate:
     corpus_bytes: int
     sample_characters: int
     complete: bool
+    characters: int
     size_known: bool
     sentences: int
     terms_without_sentence: int
@@ -64,10 +66,8 @@ def estimate_run(
         max_sentences: cap of a term.
         sampled: characters of all text that a run keeps at most.
     """
-    started = time.perf_counter()
     remaining = iter(documents)
-    mined = mine(head(remaining))
-    seconds = time.perf_counter() - started
+    mined, seconds = timed(lambda: mine(head(remaining)))
     complete = next(remaining, None) is None
     factor = 1.0 if complete else max(1.0, (size.unpacked or 0) / max(1, mined.characters))
     found = [evidence.found * factor for evidence in mined.evidence.values()]
@@ -78,6 +78,7 @@ def estimate_run(
         corpus_bytes=size.on_disk,
         sample_characters=mined.characters,
         complete=complete,
+        characters=round(mined.characters * factor),
         size_known=complete or size.unpacked is not None,
         sentences=round(sum(found)),
         terms_without_sentence=sum(count == 0 for count in found),

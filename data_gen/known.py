@@ -115,7 +115,7 @@ def known_evidence(
     fold = Fold(tokenizer)
     new, silent = ({fold.key(name) for name in names} for names in (terms, held_out))
     texts = list(texts)
-    sentences, holding = _sentences(plan, texts, tokenizer, fold, options, console)
+    sentences, holding = find_sentences(plan, texts, tokenizer, fold, options, console)
     million = sum(map(len, texts)) / 1e6 or 1.0
 
     def described(word: str, found: Sequence[str], count: int) -> WordEvidence:
@@ -128,7 +128,7 @@ def known_evidence(
     return tuple(map(described, plan.words, sentences, holding))
 
 
-def _sentences(
+def find_sentences(
     plan: KnownPlan,
     texts: Iterable[str],
     tokenizer: PreTrainedTokenizerFast,

@@ -11,7 +11,9 @@ from typing import Any
 
 import altair as alt
 
+from contrastok.curve import curve_window, moving_mean
 from contrastok.eval.data import LABELS, MapPoint, ReportData, TokenReport
+from contrastok.visible import short, visible
 
 MAP_SPACE = "encoded"
 """The space whose neighbours the map shows."""
@@ -21,11 +23,23 @@ LABELLED_WORDS = 40
 """Vocabulary words written out on the map: those that most tokens have for a neighbour."""
 WIDTHS = (320, 640, 1000)
 """Of the map, in pixels: which words are written out is decided for each, so that none covers another."""
+LABEL = 24
+"""Characters of a word that the map writes out."""
+LETTER = 3.4
+"""Half the width of one, in pixels, as it is in most words."""
+WIDE_LETTER = 4.4
+"""The same for words of wide letters: none shall be cut by the edge."""
 CURVE_POINTS = 400
-"""Steps of the training curve that are drawn."""
+"""Steps of the training curve that are drawn, and means."""
 
 ANGLE = "atan2(scale('x', datum.x) - scale('x', datum.x0), scale('y', datum.y0) - scale('y', datum.y)) * 180 / PI"
 """Of an arrow's head, clockwise from upwards, in pixels: the map is as wide as the window."""
+
+INSIDE = (
+    f"scale('x', datum.x) < 0 || scale('x', datum.x) > width ? 0 : max(0, {WIDE_LETTER} * length(datum.label) - "
+    f"scale('x', datum.x)) - max(0, scale('x', datum.x) + {WIDE_LETTER} * length(datum.label) - width)"
+)
+"""How far a label has to go sideways so that the edge of the map does not cut it."""
 
 PLAIN: dict[str, Any] = {"axis": None, "scale": alt.Scale(zero=False, nice=False, padding=24)}
 """A coordinate of the map: its values mean nothing, so it shows no axis."""
@@ -41,9 +55,9 @@ def charts(data: ReportData) -> dict[str, Spec]:
         found["map"] = map_chart(data.points, data.per_token)
     if data.relearned is not None:
         found["reliability"] = reliability_chart(data.relearned.reliability)
-    curve = data.training.get("curve") or []
+    curve, steps = data.training.get("curve") or [], curve_window(data.training)
     found |= {
-        name: curve_chart(curve, name, title)
+        name: curve_chart(curve, name, title, steps)
         for name, title in (("loss", "loss"), ("accuracy", "retrieval accuracy in the batch"))
         if any(name in row for row in curve)
     }
@@ -62,12 +76,14 @@ def map_chart(points: Sequence[MapPoint], tokens: Sequence[TokenReport]) -> Spec
     colours = alt.Scale(domain=order, range=[f"var(--{label})" for label in order])
     shapes = alt.Scale(domain=order, range=["circle", "diamond", "triangle-up"])
     colour = alt.Color("verdict:N", title=None, scale=colours, legend=alt.Legend(orient="top-left"))
-    tip = [alt.Tooltip(f"{name}:N") for name in ("token", "verdict", "before", "after")]
+    told = [("name", "token"), *((name, name) for name in ("verdict", "before", "after"))]
+    tip = [alt.Tooltip(f"{name}:N", title=title) for name, title in told]
     grey = alt.Chart(alt.Data(values=words)).encode(**here, tooltip=alt.Tooltip("word:N"))
     new = alt.Chart(alt.Data(values=moves))
     fits = alt.expr("width >= datum.wide ? 1 : 0")
-    names = new.mark_text(fontSize=11.5, fontWeight=600, dy=-11, color="var(--text)", opacity=fits)
-    common = grey.mark_text(fontSize=10, dy=-8, color="var(--muted)", opacity=fits).encode(text="label:N")
+    inside = alt.expr(INSIDE)
+    names = new.mark_text(fontSize=11.5, fontWeight=600, dx=inside, dy=-11, color="var(--text)", opacity=fits)
+    common = grey.mark_text(fontSize=10, dx=inside, dy=-8, color="var(--muted)", opacity=fits).encode(text="label:N")
     zoom = alt.selection_interval(bind="scales", zoom="wheel![event.ctrlKey || event.shiftKey]")
     return _spec(
         alt.layer(
@@ -112,20 +128,23 @@ def reliability_chart(parts: Sequence[Mapping[str, float]]) -> Spec:
     )
 
 
-def curve_chart(curve: Sequence[Mapping[str, Any]], name: str, title: str) -> Spec:
-    """One figure of training over the steps, thinned to what a line can show."""
-    thinned = curve[:: max(1, len(curve) // CURVE_POINTS)]
-    rows = [{"step": row["step"], "value": row[name]} for row in thinned if row.get(name) is not None]
-    axis = _axis()
-    line = (
-        alt.Chart(alt.Data(values=rows))
-        .mark_line(color="var(--accent)", strokeWidth=1.6)
-        .encode(
-            x=alt.X("step:Q", axis=axis),
-            y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=name == "accuracy")),
-        )
+def curve_chart(curve: Sequence[Mapping[str, Any]], name: str, title: str, steps: int) -> Spec:
+    """One figure of training: every step as a faint point, and the mean of so many steps as a line; 0 for no line."""
+    points = [(row["step"], row[name]) for row in curve if row.get(name) is not None]
+    x, y = (
+        alt.X("step:Q", axis=_axis()),
+        alt.Y("value:Q", title=title, axis=_axis(), scale=alt.Scale(zero=name == "accuracy")),
     )
-    return _spec(line.properties(height=170))
+    single, mean = (alt.Chart(alt.Data(values=_thinned(values))) for values in (points, moving_mean(points, steps)))
+    layers = [single.mark_circle(color="var(--faint)", size=14, opacity=0.6).encode(x=x, y=y)]
+    if steps:
+        layers.append(mean.mark_line(color="var(--accent)", strokeWidth=1.6).encode(x=x, y=y))
+    return _spec(alt.layer(*layers).properties(height=170))
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[Row]:
+    """As many as can be seen beside one another."""
+    return [{"step": step, "value": value} for step, value in points[:: max(1, len(points) // CURVE_POINTS)]]
 
 
 def _axis(**options: Any) -> alt.Axis:
@@ -160,10 +179,11 @@ def _map_rows(points: Sequence[MapPoint], tokens: Mapping[str, TokenReport]) -> 
     common = Counter(n.word for t in tokens.values() for n in t.neighborhood(MAP_SPACE).after)
     vocabulary = sorted((p for p in points if p.when == "vocabulary"), key=lambda p: -common[p.word])
     readable = _without_overlap([*ends, *vocabulary[:LABELLED_WORDS]], points)
-    words = [{"word": p.word, "x": p.x, "y": p.y, **_label(p, readable)} for p in vocabulary]
+    words = [{"word": visible(p.word), "x": p.x, "y": p.y, **_label(p, readable)} for p in vocabulary]
     moves = [
         {
             "token": p.word,
+            "name": visible(p.word),
             "x": p.x,
             "y": p.y,
             "x0": start.get(p.word, p).x,  # without an initial place it stands where it is
@@ -179,12 +199,12 @@ def _map_rows(points: Sequence[MapPoint], tokens: Mapping[str, TokenReport]) -> 
 
 
 def _list(neighbors: Iterable[Any]) -> str:
-    return ", ".join(n.word for n in list(neighbors)[:6])
+    return ", ".join(visible(n.word) for n in list(neighbors)[:6])
 
 
 def _label(point: MapPoint, readable: Mapping[MapPoint, int]) -> Row:
-    """The word, if it can be read anywhere, and the width of the map from which on."""
-    return {"label": point.word if point in readable else "", "wide": readable.get(point, 0)}
+    """The word, shortened, if it can be read anywhere, and the width of the map from which on."""
+    return {"label": short(point.word, LABEL) if point in readable else "", "wide": readable.get(point, 0)}
 
 
 def _middle(start: MapPoint, end: MapPoint) -> Row:
@@ -198,9 +218,14 @@ def _without_overlap(wanted: Sequence[MapPoint], points: Sequence[MapPoint]) -> 
     """The least of `WIDTHS` at which a point's label covers no other, first come first served."""
     xs, ys = [p.x for p in points], [p.y for p in points]
     span_x, span_y = (max(xs) - min(xs)) or 1, (max(ys) - min(ys)) or 1
+    left, labels = min(xs), {p: len(short(p.word, LABEL)) for p in wanted}
     kept: dict[MapPoint, int] = {}
     for width in WIDTHS:
-        at = {p: (p.x * width / span_x, p.y * HEIGHT / span_y, 3.4 * len(p.word) + 3) for p in wanted}
+        at = {}
+        for p, letters in labels.items():
+            edge = WIDE_LETTER * letters  # as `INSIDE` keeps away from it
+            x = min(max((p.x - left) * width / span_x, edge), width - edge)
+            at[p] = (x, p.y * HEIGHT / span_y, LETTER * letters + 3)
         for p, (x, y, half) in at.items():
             others = (at[other] for other in kept if other != p)
             if p not in kept and all(abs(x - ox) > half + oh or abs(y - oy) > 14 for ox, oy, oh in others):

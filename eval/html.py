@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from contrastok.curve import curve_window
 from contrastok.eval import two_runs
 from contrastok.eval.charts import Spec, charts
 from contrastok.eval.data import LABELS, ReportData
@@ -23,6 +24,7 @@ from contrastok.eval.rows import token_rows
 from contrastok.eval.summary import headline, sections
 from contrastok.eval.two_runs import TwoRuns
 from contrastok.eval.two_runs_rows import pair_rows
+from contrastok.visible import short
 
 HERE = Path(__file__).parent
 
@@ -39,6 +41,7 @@ def render(data: ReportData) -> str:
         headline=headline(data),
         sections=sections(data),
         command=commands_again(data.training),
+        averaged=curve_window(data.training),
         glossary_names=max((r.glossary.of for t in data.per_token for r in t.relations if r.glossary), default=0),
         places={token.token: place for place, token in enumerate(data.per_token)},
     )
@@ -76,7 +79,7 @@ def page(name: str, rows: Sequence[Mapping[str, Any]], specs: Mapping[str, Spec]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"figure": figure, "count": count, "share": share}
+    environment.filters |= {"figure": figure, "count": count, "share": share, "short": short}
     block = htmlsafe_json_dumps(rows, ensure_ascii=False, separators=(",", ":"))
     return environment.get_template(f"{name}.html.j2").render(
         rows=block,

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contrastok.checkpoint import given_up_sentence
+from contrastok.eval.advice import did_without, far_ones
 from contrastok.eval.data import Cause, Ranks, ReportData, TokenReport
 from contrastok.eval.verdict import NEAR_CHANCE, NEAR_RANK
+from contrastok.visible import short
 
 NAMED = 8
 """Tokens that a sentence names before it says how many more there are."""
@@ -45,7 +47,7 @@ class Statement:
 
     def __str__(self) -> str:
         rest = f" and {self.more:,} more" if self.more else ""
-        return f"{self.text} {', '.join(self.tokens)}{rest}." if self.tokens else self.text
+        return f"{self.text} {', '.join(map(short, self.tokens))}{rest}." if self.tokens else self.text
 
 
 def sections(data: ReportData) -> dict[str, list[Statement]]:
@@ -186,10 +188,7 @@ def _attention(data: ReportData) -> Iterator[Statement]:
             f"until at least {round(1 / NEAR_CHANCE)} compete.",
         )
     weak = [
-        (
-            "Look at the far ones first, and give them a definition, synonyms or more sentences, or leave them out:",
-            [t.token for t in data.per_token if t.verdict == "far"],
-        ),
+        *far_ones(data),
         *([] if few else _unclear(data)),
         (
             "Nothing to judge by, neither a related word nor a definition; the terms file can hold both:",
@@ -209,6 +208,8 @@ def _attention(data: ReportData) -> Iterator[Statement]:
             [t.token for t in data.per_token if not t.evidence.sentences],
         ),
     ]
+    if (missed := did_without(data)) and any(t.verdict != "near" for t in data.per_token):
+        yield Statement("bad", f"This run did without {_and(missed)}: train again before you mend what lacks nothing.")
     for text, tokens in weak:
         if tokens:
             yield Statement("bad", text, tuple(tokens[:NAMED]), max(0, len(tokens) - NAMED))
@@ -224,14 +225,11 @@ def _attention(data: ReportData) -> Iterator[Statement]:
 
 
 def _unclear(data: ReportData) -> Iterator[tuple[str, list[str]]]:
-    """The unclear tokens and their commonest cause, which come first."""
+    """The unclear tokens by their cause, the commonest first."""
     tokens = [t for t in data.per_token if t.verdict == "unclear" and t.cause in CAUSES]
-    if not tokens:
-        return
-    [(commonest, count)] = Counter(t.cause for t in tokens).most_common(1)
-    often = "because" if count == len(tokens) else f"{count:,} of {len(tokens):,} because"
-    names = [t.token for t in sorted(tokens, key=lambda t: t.cause != commonest)]
-    yield f"Unclear, {often} {CAUSES[commonest]}:", names
+    for cause, count in Counter(t.cause for t in tokens).most_common():
+        often = "because" if count == len(tokens) else f"{count:,} of {len(tokens):,} because"
+        yield f"Unclear, {often} {CAUSES[cause]}:", [t.token for t in tokens if t.cause == cause]
 
 
 def _frozen(data: ReportData) -> Iterator[Statement]:
@@ -264,9 +262,14 @@ def _gate(data: ReportData) -> Iterator[Statement]:
         yield Statement("good", f"All {len(checks)} tokenizer checks passed: text without a new token keeps its ids.")
 
 
+def _and(parts: list[str]) -> str:
+    *first, last = parts
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def _some(names: list[str]) -> str:
     more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(map(short, names[:NAMED])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def plural(count: int, one: str, many: str = "") -> str:

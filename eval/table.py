@@ -12,6 +12,7 @@ from contrastok.console import shown
 from contrastok.eval.charts import MAP_SPACE
 from contrastok.eval.data import Neighbor, Ranks, ReportData, TokenReport
 from contrastok.eval.summary import Statement, headline, sections
+from contrastok.visible import short, visible
 
 ROWS = 40
 """Tokens shown; the page and the JSON hold all of them."""
@@ -62,12 +63,12 @@ def _cells(token: TokenReport, predicted: bool) -> Sequence[Text | str]:
     hood, basis = token.neighborhood(MAP_SPACE), token.basis
     sure = "-" if token.confidence is None else f"{token.confidence:.0%}"
     return (
-        shown(token.token, "bold"),
+        shown(short(token.token), "bold"),
         Text(token.verdict, style=STYLES[token.verdict]),
         shown(" ".join(token.pieces), "dim"),
         shown(words(hood.before), "dim"),
         shown(words(hood.after)),
-        Text(basis.name if basis else "-"),
+        Text(short(basis.name) if basis else "-"),
         _rank(basis.ranks) if basis else "-",
         *((sure,) if predicted else ()),
         f"{token.evidence.sentences:,}",
@@ -81,4 +82,4 @@ def _rank(ranks: Ranks) -> str:
 
 def words(neighbors: Sequence[Neighbor]) -> str:
     """The nearest few."""
-    return ", ".join(n.word for n in neighbors[:WORDS])
+    return ", ".join(visible(n.word) for n in neighbors[:WORDS])

@@ -12,6 +12,7 @@ from contrastok.eval.charts import MAP_SPACE
 from contrastok.eval.rows import pairs, ranks
 from contrastok.eval.table import ROWS, STYLES, words
 from contrastok.eval.two_runs import TokenPair, TwoRuns
+from contrastok.visible import short
 
 
 def pair_rows(runs: TwoRuns) -> list[dict[str, Any]]:
@@ -48,7 +49,7 @@ def pair_table(runs: TwoRuns) -> Table:
     for pair in runs.tokens[:ROWS]:
         both = (pair.first, pair.second)
         table.add_row(
-            shown(pair.token, "bold"),
+            shown(short(pair.token), "bold"),
             *(Text(run.verdict, style=STYLES[run.verdict]) for run in both),
             " -> ".join(f"{run.basis.ranks.trained:,}" if run.basis else "-" for run in both),
             *(shown(words(run.neighborhood(MAP_SPACE).after)) for run in both),

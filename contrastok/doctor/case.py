@@ -16,6 +16,7 @@ from contrastok.data_gen.corpus import Document, read_corpus
 from contrastok.data_gen.corpus_size import corpus_size
 from contrastok.data_gen.estimate import Estimate, estimate_run
 from contrastok.data_gen.evidence import Mined, mine
+from contrastok.data_gen.known import KnownPlan
 from contrastok.data_gen.pipeline import Words, mining_job, read_words
 from contrastok.data_gen.text_sample import TextSample
 from contrastok.doctor.once import once
@@ -46,7 +47,8 @@ class Case:
 
     Attributes:
         gen_pairs, train: the options that the two commands would get; the tables [gen-pairs] and [train] of --config
-            say what `doctor` has no options for.
+            say what `doctor` has no options for. Known words, which most checks need not wait for, are left out.
+        known_sentences: of each known word, as gen-pairs would get it.
 
     Raises:
         ContrastokError: --config, or what it says for the two commands, is wrong.
@@ -63,6 +65,7 @@ class Case:
         out = config.out or Path(os.devnull)
         own |= {"corpus": config.corpus or ("corpus",)}
         self.gen_pairs = dataclasses.replace(ours, **same, **own, out=out, known_sentences=0)
+        self.known_sentences = ours.known_sentences
         self.train = dataclasses.replace(theirs, **same, pairs=config.pairs or Path("pairs"), out=out)
         self.gen_pairs.validate()
         self.train.validate()
@@ -76,6 +79,11 @@ class Case:
     def words(self) -> Words:
         """The terms, what glossaries say of them, and the plan of their tokens; those that cannot be added left out."""
         return read_words(dataclasses.replace(self.gen_pairs, strict=False))
+
+    @once
+    def known(self) -> KnownPlan:
+        """The words of the model of which gen-pairs would collect evidence, too."""
+        return read_words(dataclasses.replace(self.gen_pairs, strict=False, known_sentences=self.known_sentences)).known
 
     @once
     def extended(self) -> PreTrainedTokenizerFast:
@@ -109,8 +117,8 @@ class Case:
 
         documents = read_corpus(self.config.corpus, self.config.text_field, self.config.split)
         size = corpus_size(self.config.corpus, self.config.text_field)
-        # gen-pairs keeps a sample for the known words, which are left out here
-        estimate = estimate_run(documents, first, size, self.gen_pairs.max_sentences, text_sample.CHARACTERS)
+        sampled = text_sample.CHARACTERS if self.known_sentences else 0  # for the known words
+        estimate = estimate_run(documents, first, size, self.gen_pairs.max_sentences, sampled)
         return kept[0], estimate
 
     @once
@@ -132,15 +140,16 @@ class Case:
         if self.pairs is not None:
             texts["pairs"] = list(dict.fromkeys([*self.pairs.anchor, *self.pairs.positive]))[:TEXTS]
         if self.mined is not None:
-            texts["corpus"] = self._sample.blocks()[:TEXTS]
+            texts["corpus"] = self.sample.blocks()[:TEXTS]
         rows = input_embedding(self.model).weight.shape[0]
         return run_gate(self.words.base, self.extended, self.words.plan, texts, rows)
 
     @once
-    def _sample(self) -> TextSample:
+    def sample(self) -> TextSample:
+        """Text of the corpus, with terms or without; it fills as `mined` reads."""
         return TextSample(self.config.seed, CHARACTERS)
 
     def _sampled(self, documents: Iterable[Document]) -> Iterator[Document]:
         for document in documents:
-            self._sample.offer(document.text)
+            self.sample.offer(document.text)
             yield document

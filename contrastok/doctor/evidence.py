@@ -54,7 +54,7 @@ def _definitions(case: Case) -> Mapping[str, str]:
 def _basis(case: Case) -> str:
     if case.pairs is not None or case.mined is None or case.mined[1].complete:
         return ""
-    return f" in the first {case.mined[1].sample_characters / 1e6:.1f} million characters"
+    return f" in the first {case.mined[1].sample_characters:,} characters"
 
 
 @check("known words")

@@ -25,5 +25,5 @@ def of_the_user(case: Case) -> Iterator[Finding]:
         yield Finding("corpus", "problem", "it holds no text", "look at --corpus and --text-field")
     else:
         beginning = "" if estimate.complete else " in its beginning"
-        detail = f"{mined.documents:,} documents with {mined.characters / 1e6:,.1f} million characters{beginning}"
+        detail = f"{mined.documents:,} documents with {mined.characters:,} characters{beginning}"
         yield Finding("corpus", "ok", detail)

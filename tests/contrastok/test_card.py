@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from contrastok.card import SHOWN, model_card
+from contrastok.card import SHOWN, cell, model_card
 
 
 @pytest.fixture
@@ -47,7 +47,46 @@ def test_a_rejected_word_stage_is_told_as_none(manifest: dict[str, Any]) -> None
 
 def test_other_initialisers_are_named_without_a_prior(manifest: dict[str, Any]) -> None:
     card = model_card(manifest)
-    assert "Initial rows: `charlen_mean`." in card and "onfidence" not in card and "predicted" not in card
+    assert (
+        "Initial rows: `charlen_mean`." in card and "by calibrated confidence" not in card and "predicted" not in card
+    )
+
+
+def test_without_known_words_the_card_says_that_nothing_was_measured(manifest: dict[str, Any]) -> None:
+    card = " ".join(model_card(manifest).split())
+    assert "Nothing was measured: with rows that begin as `charlen_mean` training asks no words" in card
+    assert "so there is no confidence. `contrastok report` ranks" in card and "expected" not in card
+    assert "mean loss" not in card and "too few to tell" not in card  # no curve
+
+
+def test_the_card_says_how_many_tokens_should_have_landed_and_what_training_did(manifest: dict[str, Any]) -> None:
+    for token, confidence in zip(manifest["tokens"], (0.25, 0.5, 1.0), strict=True):
+        token["confidence"] = confidence
+    curve = [{"step": i + 1, "loss": loss, "accuracy": 0.5, "move": 0.1} for i, loss in enumerate((9.0, 1.0, 7.0, 1.0))]
+    manifest["training"] |= {"steps": 4, "curve": curve, "epoch_steps": 2}
+    reliability = [{"confidence": 0.4, "landed": 0.5, "words": 10}, {"confidence": 0.9, "landed": 1.0, "words": 30}]
+    prior = {"fits": {}, "settings": {"steps": 0}, "confidence_within": 10, "reliability": reliability}
+    card = " ".join(model_card({**manifest, "prior": prior}).split())
+    assert "40 words that the base model knew were hidden and placed anew in the same way: 88 % came back" in card
+    assert "about 2 of the 3 new tokens are expected to be as near" in card and "Nothing was measured" not in card
+    assert "From the first 2 steps to the last 2 the mean loss went from 5.000 to 4.000, and the share" in card
+    manifest["training"] |= {"epoch_steps": 3}
+    assert "4 steps are too few to tell from the loss" in model_card({**manifest, "prior": prior})
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("zq'\"&amp;", "zq'\"\\&amp;"),
+        ("http://a.b", "http:<!-- -->//a.b"),
+        ("HTTPS://a.b", "HTTPS:<!-- -->//a.b"),
+        ("www.a.b", "www<!-- -->.a.b"),
+        ("me@a.b", "me@<!-- -->a.b"),
+        ("ab\u202ecd", r"ab\\u202ecd"),
+    ],
+)
+def test_no_entity_link_or_control_of_direction_comes_out_of_a_term(text: str, shown: str) -> None:
+    assert cell(text) == shown
 
 
 def front(card: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from contrastok.alignment import align
 from contrastok.bank import FrozenEncoder
 from contrastok.batches import build_training_set
-from contrastok.checkpoint import load_checkpoint
+from contrastok.checkpoint import load_checkpoint, read_manifest
 from contrastok.config import TrainConfig
 from contrastok.console import Console
 from contrastok.data_gen.pair_kinds.template import ABOUT
@@ -182,11 +182,12 @@ def test_every_other_sentence_is_a_negative_of_simcse(make_config: Make) -> None
 
 
 def test_simcse_says_when_there_is_no_signal(make_config: Make) -> None:
-    summary = train(make_config(objective="simcse", epochs=1, temperature=0.001, word_weight=0.0, batch_size=2))
-    assert summary["first"]["contrast"] < 1e-3
-    assert any("practically no signal" in warning for warning in summary["warnings"])
-    summary = train(make_config(objective="simcse", epochs=1, temperature=1.0, batch_size=12))
-    assert summary["first"]["contrast"] > 1e-3 and not any("no signal" in warning for warning in summary["warnings"])
+    config = make_config(objective="simcse", epochs=1, temperature=0.001, word_weight=0.0, batch_size=2)
+    assert any("practically no signal" in warning for warning in train(config)["warnings"])
+    assert config.out and read_manifest(config.out)["training"]["curve"][0]["contrast"] < 1e-3
+    config = make_config(objective="simcse", epochs=1, temperature=1.0, batch_size=12)
+    assert not any("no signal" in warning for warning in train(config)["warnings"])
+    assert config.out and read_manifest(config.out)["training"]["curve"][0]["contrast"] > 1e-3
 
 
 def test_simcse_refuses_a_model_without_dropout(make_config: Make) -> None:

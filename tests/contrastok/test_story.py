@@ -14,7 +14,7 @@ from contrastok.errors import InputError
 from contrastok.json_file import check_shape
 from contrastok.loop import relative_move
 from contrastok.map_rows import MapSettings
-from contrastok.story import _left_at, _making
+from contrastok.story import _left_at, _making, plan_table
 from contrastok.trainer import train
 from tests.test_any_bytes import CHECKPOINT
 
@@ -38,6 +38,17 @@ def _guide(steps: int) -> Any:
 def test_with_a_predictor_rows_stay_where_the_word_stage_put_them(guide: Any, said: str) -> None:
     result: Any = SimpleNamespace(start=SimpleNamespace(init="predictor", guide=guide))
     assert _left_at(result) == said
+
+
+def test_the_plan_names_long_terms_shortly() -> None:
+    plan = SimpleNamespace(
+        terms=("t" * 300,), family="", mode="", skipped=[SimpleNamespace(term="y" * 300, reason="is left out")],
+        ids_of=lambda term: (7,),
+    )  # fmt: skip
+    words: Any = SimpleNamespace(plan=plan, gate=SimpleNamespace(checks=()))
+    pairs: Any = ()
+    skipped, token = plan_table(words, pairs, tokens=True).columns[2].cells
+    assert skipped == f"'{'y' * 40}… is left out" and token == f"'{'t' * 40}… id 7"
 
 
 def test_relative_move() -> None:

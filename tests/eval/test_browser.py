@@ -201,6 +201,48 @@ def test_a_narrow_window_shows_everything_without_scrolling_sideways(
     assert "1 sentence;" in result["evidence"] and "1 negative." in result["evidence"]
 
 
+def test_a_term_of_300_characters_stays_inside_the_page_and_the_map(
+    browse: Callable[..., dict[str, Any]], data: ReportData
+) -> None:
+    far = dataclasses.replace(data.per_token[0], token="zq" * 150, definition="z" * 300, relations=())
+    turned = dataclasses.replace(data.per_token[1], token="abc\u202edef")
+    mended = {
+        "per_token": (far, turned, data.per_token[2]),
+        "skipped": ({"term": "y" * 300, "reason": "x" * 300},),
+        "points": (
+            MapPoint(far.token, "before", 8.0, 1.5),
+            MapPoint(far.token, "after", 9.0, 2.0),
+            MapPoint(turned.token, "after", 0.0, 0.0),
+            MapPoint("w" * 300, "vocabulary", 3.0, 1.0),
+        ),
+    }
+    result = browse(
+        render(dataclasses.replace(data, **mended)),
+        """
+        await until(() => document.querySelectorAll("svg.marks").length === 4);
+        rows().forEach(row => row.click());
+        result.widths = [document.documentElement.scrollWidth, innerWidth];
+        result.beyond = [...document.querySelectorAll(".summary li, .summary a, dt, dd, h1, .row th")].filter(
+          found => found.checkVisibility() && found.getBoundingClientRect().right > innerWidth + 1).length;
+        const link = [...document.querySelectorAll(".summary a")].find(found => found.textContent.startsWith("zq"));
+        result.link = [link.textContent, link.title.length];
+        const box = document.querySelector("#chart-map svg").getBoundingClientRect();
+        const labels = [...document.querySelectorAll("#chart-map .mark-text text")].filter(
+          found => found.textContent && !found.closest(".role-legend"));
+        result.cut = labels.filter(found => found.getBoundingClientRect().right > box.right + 1 ||
+          found.getBoundingClientRect().left < box.left - 1).map(found => found.textContent);
+        result.labels = labels.map(found => found.textContent).sort();
+        result.turning = labels.filter(found => /[\u202a-\u202e]/.test(found.textContent)).length;
+        """,
+        width=400,
+    )
+    wide, window = result["widths"]
+    assert window == 400 and wide <= window and result["beyond"] == 0
+    assert result["link"] == ["zq" * 19 + "z…", 300]
+    assert result["labels"] == [r"abc\u202edef", "w" * 23 + "…", "zq" * 11 + "z…"]
+    assert result["cut"] == [] and result["turning"] == 0
+
+
 def test_two_runs_are_sorted_searched_and_opened(browse: Callable[..., dict[str, Any]], data: ReportData) -> None:
     *others, skyr = data.per_token
     hoods = tuple(dataclasses.replace(hood, after=(Neighbor("yogurt", 0.7), hood.after[0])) for hood in skyr.neighbors)

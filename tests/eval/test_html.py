@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from contrastok.eval.charts import charts
 from contrastok.eval.data import ReportData
 from contrastok.eval.html import HERE, count, figure, render, share
 from contrastok.eval.relearned import relearned
@@ -184,6 +185,17 @@ def test_without_a_map_and_a_curve_the_bundle_stays_out(data: ReportData) -> Non
     text = render(dataclasses.replace(data, points=(), training={"steps": 0, "pairs": 0}, relearned=None))
     assert "vegaEmbed=" not in text and 'id="chart-map"' not in text
     assert len(text) < 60_000
+
+
+def test_curves_are_means_over_an_epoch_with_the_steps_behind_them(data: ReportData) -> None:
+    curve = [{"step": at + 1, "loss": 8.0 if at % 5 == 3 else 3.0, "accuracy": 0.5} for at in range(10)]
+    run = dataclasses.replace(data, training={**data.training, "curve": curve, "epoch_steps": 5})
+    single, mean = charts(run)["loss"]["layer"]
+    assert [row["value"] for row in single["data"]["values"]] == [point["loss"] for point in curve]
+    assert [(row["step"], row["value"]) for row in mean["data"]["values"]] == [(at, 4.0) for at in range(3, 9)]
+    assert "the mean of the 5 steps around each place, an epoch" in render(run)
+    short = dataclasses.replace(data, training={**data.training, "curve": curve, "epoch_steps": 6})
+    assert len(charts(short)["loss"]["layer"]) == 1 and "There is no line" in render(short)
 
 
 def test_a_page_of_no_tokens_renders(data: ReportData) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
-from contrastok.eval.data import Ranks, ReportData
+from contrastok.eval.advice import ENOUGH_SENTENCES
+from contrastok.eval.data import Evidence, Ranks, ReportData
 from contrastok.eval.relations import summarise
 from contrastok.eval.summary import headline, statements
 
@@ -73,6 +75,43 @@ def test_headline_and_names_of_the_far_ones(data: ReportData) -> None:
     assert any(s.tokens == (data.per_token[0].token,) for s in statements(data))
 
 
+def _far(data: ReportData, **changes: Any) -> ReportData:
+    """The report with one far token, which has all evidence that the command asks for but for the changes."""
+    whole = {"verdict": "far", "token": "riesling", "evidence": Evidence(sentences=ENOUGH_SENTENCES), **changes}
+    return dataclasses.replace(data, per_token=(dataclasses.replace(data.per_token[1], **whole),))
+
+
+@pytest.mark.parametrize(
+    ("lack", "said"),
+    [
+        ({"definition": ""}, "Far, and without a definition"),
+        ({"relations": ()}, "Far, and without a synonym, category or related name"),
+        ({"evidence": Evidence(sentences=ENOUGH_SENTENCES - 1)}, f"Far, and with fewer than {ENOUGH_SENTENCES} sent"),
+    ],
+)
+def test_a_far_token_is_told_what_it_lacks_and_nothing_else(data: ReportData, lack: dict[str, Any], said: str) -> None:
+    far = [str(s) for s in statements(_far(data, **lack)) if s.text.startswith("Far")]
+    assert len(far) == 1 and far[0].startswith(said) and far[0].endswith(": riesling.")
+
+
+def test_a_far_token_that_lacks_nothing_points_to_the_run(data: ReportData) -> None:
+    whole = _far(data)
+    [told] = [str(s) for s in statements(whole) if s.text.startswith("Far")]
+    assert "although they have a definition, names and sentences enough; look at their neighbours" in told
+    short = {"options": {"init": "charlen_mean", "calibrate": 0, "epochs": 1}, "steps": 10, "epoch_steps": 34}
+    told = _told(dataclasses.replace(whole, training=short, init="charlen_mean"), [])
+    assert (
+        "This run did without first rows predicted from the evidence (--init auto, not charlen_mean), settings calibrated "
+        "on known words (--calibrate), all but 10 of its 34 steps (--max-steps) and the usual 3 epochs (--epochs)"
+        in told
+    )
+    assert "sentences enough; train again first: riesling." in told
+    near = dataclasses.replace(whole, per_token=(dataclasses.replace(whole.per_token[0], verdict="near"),))
+    assert "did without" not in _told(dataclasses.replace(near, training=short), [])
+    usual = {"options": {"init": "auto", "calibrate": 8, "epochs": 3}, "steps": 102, "epoch_steps": 34}
+    assert "did without" not in _told(dataclasses.replace(whole, training=usual), [])
+
+
 def test_unclear_tokens_are_named_with_the_commonest_cause_first(data: ReportData) -> None:
     unclear = data.per_token[2]
     assert "Unclear, because the best right answer beats chance but is not among the 10 nearest: skyr." in _told(
@@ -80,7 +119,8 @@ def test_unclear_tokens_are_named_with_the_commonest_cause_first(data: ReportDat
     )
     tokens = (dataclasses.replace(unclear, token="feta", cause="odd row"), unclear, unclear)
     told = _told(dataclasses.replace(data, per_token=tokens), [])
-    assert "Unclear, 2 of 3 because the best right answer" in told and "10 nearest: skyr, skyr, feta." in told
+    assert "Unclear, 2 of 3 because the best right answer" in told and "10 nearest: skyr, skyr. " in told
+    assert "Unclear, 1 of 3 because a right answer is near, but the row itself is odd: feta." in told
     near = (dataclasses.replace(data.per_token[1], relations=()),)
     assert "Unclear" not in _told(dataclasses.replace(data, per_token=near), [])
 
@@ -95,3 +135,12 @@ def test_where_even_the_first_place_is_chance_no_verdict_is_claimed(data: Report
     why = "at most 19 names or definitions compete"
     assert (why in headline(few), f"No verdict is possible: {why}" in _told(few, [])) == (not possible, not possible)
     assert ("so few compete that chance would do as well" in _told(few, [])) is possible
+
+
+def test_long_names_are_shortened_where_sentences_name_them(data: ReportData) -> None:
+    named = dataclasses.replace(data.per_token[0], token="zq" * 150 + "\u202e")
+    [told] = [str(s) for s in statements(dataclasses.replace(data, per_token=(named,))) if s.text.startswith("Far")]
+    assert told.endswith(": " + "zq" * 19 + "z….")
+    [told] = [s for s in statements(dataclasses.replace(data, skipped=({"term": "y" * 300, "reason": ""},)))
+              if "did not become" in s.text]  # fmt: skip
+    assert told.text.endswith("y….") and len(told.text) < 100

@@ -49,3 +49,9 @@ def test_the_summary_is_the_pages(data: ReportData) -> None:
     printed = _printed(*summary_lines(data))
     assert "1 of 3 new tokens landed near" in printed
     assert "exact search over 100 rows" in printed
+
+
+def test_long_names_and_controls_of_direction_do_not_reach_the_table(data: ReportData) -> None:
+    odd = dataclasses.replace(data.per_token[1], token="ab\u202ecd" + "x" * 300)
+    [name, *_] = next(iter(token_table(dataclasses.replace(data, per_token=(odd,))).columns)).cells
+    assert str(name) == r"ab\u202ecd" + "x" * 29 + "…"

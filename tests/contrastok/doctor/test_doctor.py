@@ -27,6 +27,10 @@ from tests.contrastok.conftest import write_pairs
 Make = Callable[..., Case]
 
 
+SECONDS = {"known_words": 0.0, "keys": 0.4, "map": 0.0, "calibration": 0.0, "steps": 0.6}
+COSTS = {"steps": 1, "seconds": 1.0, "memory_mb": 2, "known_texts": 0, "keys": 9, "seconds_of": SECONDS}
+
+
 @pytest.fixture
 def given(make_config: Callable[..., TrainConfig]) -> dict[str, Any]:
     """Terms, pairs and model with which all is well."""
@@ -132,8 +136,41 @@ def test_evidence_from_text(case: Make, tmp_path: Path) -> None:
     assert finding.state == "problem" and finding.advice
     [finding] = look(case(pairs=None), "evidence")
     assert finding.state == "warning" and "--corpus" in finding.detail
-    [finding] = look(case(terms=words(tmp_path, "zorblaxin"), **corpus), "gen-pairs: time and memory")
-    assert finding.state == "ok" and "4 sentences" in finding.detail
+    [finding] = look(case(terms=words(tmp_path, "zorblaxin"), **corpus), "corpus")
+    assert f"with {len(text.read_text()) - 4:,} characters" in finding.detail  # without the ends of its lines
+
+
+def test_gen_pairs_takes_more_than_reading(case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, plan = tmp_path / "corpus.txt", tmp_path / "run.toml"
+    text.write_text("".join(f"We bought zorblaxin {n} at the market.\n" for n in ("once", "often", "never", "today")))
+    corpus: dict[str, Any] = {"terms": words(tmp_path, "zorblaxin"), "pairs": None, "corpus": (str(text),)}
+    monkeypatch.setattr(cost, "known_seconds", lambda plan, *_: 10.0 * len(plan.words))
+    looked_at = case(**corpus)
+    [finding] = look(looked_at, "gen-pairs: time and memory")
+    count = len(looked_at.known.words)
+    assert finding.state == "ok" and "4 sentences" in finding.detail and count > 0
+    assert finding.detail.startswith(f"about {10 * count:,} s: <1 s of reading 163 bytes, <1 s of comparing 1 terms")
+    assert f"{10 * count:,} s of evidence of {count:,} known words (--known-sentences)" in finding.detail
+    assert "without loading the model" in finding.detail
+    plan.write_text("[gen-pairs]\nknown_sentences = 0\nnegatives = 0\n")
+    [finding] = look(case(config=plan, **corpus), "gen-pairs: time and memory")
+    assert "known words" not in finding.detail and "comparing" not in finding.detail
+
+
+def test_where_known_words_take_most_it_is_said_what_shortens_it(case: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = case()
+    spent = {**SECONDS, "known_words": 50.0, "calibration": 30.0, "keys": 20.0}
+    costs = {**COSTS, "seconds": 100.6, "known_texts": 40_000, "keys": 1_000, "seconds_of": spent}
+    monkeypatch.setattr(cost, "estimate", lambda *_: costs)
+    [finding] = look(looked_at, "train: time and memory")
+    assert (
+        "101 s: 50 s of encoding 40,000 texts of known words, 20 s of encoding 1,000 keys, 30 s of cal"
+        in finding.detail
+    )
+    assert "--evidence-sentences" in finding.detail and "--calibrate 0" in finding.detail
+    monkeypatch.setattr(cost, "estimate", lambda *_: COSTS)
+    [finding] = look(looked_at, "train: time and memory")
+    assert "--calibrate" not in finding.detail and "known words" not in finding.detail
 
 
 def test_terms_behind_the_cut(case: Make, given: dict[str, Any], tmp_path: Path) -> None:
@@ -160,7 +197,7 @@ def test_a_damaged_table(case: Make) -> None:
 
 def test_too_little_memory(case: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = case()
-    monkeypatch.setattr(cost, "estimate", lambda *_: {"steps": 1, "seconds": 1.0, "memory_mb": 2})
+    monkeypatch.setattr(cost, "estimate", lambda *_: {**COSTS, "memory_mb": 2})
     for free, state in ((2**40, "ok"), (0, "warning")):
         memory = SimpleNamespace(available=free, total=2**40)
         monkeypatch.setattr("psutil.virtual_memory", lambda memory=memory: memory)
@@ -172,7 +209,7 @@ def test_too_little_memory(case: Make, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_on_a_gpu_its_own_memory_counts(case: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at = case()
-    monkeypatch.setattr(cost, "estimate", lambda *_: {"steps": 1, "seconds": 1.0, "memory_mb": 8})
+    monkeypatch.setattr(cost, "estimate", lambda *_: {**COSTS, "memory_mb": 8})
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=0, total=1))
     monkeypatch.setattr(type(looked_at.model), "device", torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**20)  # what the model holds is not lost
