@@ -40,6 +40,7 @@ from contrastok.eval.relatedness import relatedness
 from contrastok.eval.retrieval import retrieval
 from contrastok.eval_config import CompareConfig, NoHarmConfig, RecoveryConfig, RelatednessConfig, RetrievalConfig
 from contrastok.files import atomic_file, to_json
+from contrastok.models import trusting
 from contrastok.reads import without_unread
 from contrastok.story import versions
 
@@ -227,7 +228,8 @@ def _line(method: Method, config: CompareConfig, lesson: Lesson, work: Path) -> 
     shutil.rmtree(own, ignore_errors=True)  # what a run that was killed had trained would come for nothing
     console.print(f"Training {escape(method.name)}")
     try:
-        line = _trained(method, config, lesson, work, own)
+        with trusting(config.trust_remote_code):  # a worker knows nothing of where it was asked
+            line = _trained(method, config, lesson, work, own)
     except LostError as error:
         console.print(f"  not measured: {escape(error.what)}")
         shutil.rmtree(own, ignore_errors=True)

@@ -46,7 +46,8 @@ def inner_commands(config: CompareConfig, work: Path) -> Inner:
     Raises:
         ContrastokError: the file of --config cannot be used.
     """
-    shared: dict[str, Any] = {"model": config.model, "seed": config.seed, "quiet": True}
+    same = ("model", "seed", "trust_remote_code")
+    shared: dict[str, Any] = {**{name: getattr(config, name) for name in same}, "quiet": True}
     given = {name: getattr(config, name) for name in ("corpus", "glossary", "text_field", "split")}
     options = {**shared, "terms": config.terms, "overwrite": True, "dry_run": False, "config": None, "json": None}
     ours = from_toml(TrainConfig, config.config) if config.config else TrainConfig()

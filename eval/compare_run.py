@@ -20,6 +20,7 @@ from contrastok.console import hush_libraries
 from contrastok.data_gen.engines import die_with_parent
 from contrastok.errors import ContrastokError
 from contrastok.eval.compare_told import in_compare
+from contrastok.models import trusting
 
 _processes = multiprocessing.get_context(
     "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else None
@@ -128,7 +129,8 @@ def _train(config: TrainConfig, cache: str) -> Cost | Refused:
 
     hush_libraries()
     try:
-        summary = train(config)
+        with trusting(config.trust_remote_code):
+            summary = train(config)
     except ContrastokError as error:
         return Refused(in_compare(error))
     used = resource.getrusage(resource.RUSAGE_SELF)

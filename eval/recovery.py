@@ -144,6 +144,7 @@ def _shared(config: RecoveryConfig, work: Path) -> dict[str, Any]:
         "terms": (work / "terms.jsonl",),
         "model": str(work / "base"),
         "seed": config.seed,
+        "trust_remote_code": config.trust_remote_code,
         "quiet": config.quiet,
         "overwrite": True,
         "dry_run": False,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from contrastok import models
 from contrastok.config import GenPairsConfig, TrainConfig
 from contrastok.data_gen.pipeline import gen_pairs
 from contrastok.errors import ConfigError, ContrastokError, OutputError
@@ -21,6 +22,7 @@ from contrastok.eval.compare_inputs import hashes, inner_commands
 from contrastok.eval.compare_methods import Method, chosen_methods, every_method
 from contrastok.eval.compare_run import Cost, LostError, Refused, train_apart
 from contrastok.eval.compare_table import COLUMNS, compare_chart, measured, to_markdown
+from contrastok.eval.recovery import train_config
 from contrastok.eval_config import CompareConfig
 from contrastok.initializers import INITIALIZERS
 from contrastok.reads import without_unread
@@ -129,6 +131,25 @@ def test_a_process_that_ends_without_a_word_is_told(tmp_path: Path) -> None:
         with pytest.raises(LostError, match=said):
             train_apart(deadly, tmp_path / "cache")
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_run_of_its_own_trusts_what_the_comparison_trusts(
+    trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, bool]] = []
+
+    def look(_: TrainConfig) -> dict[str, Any]:
+        seen.append(models._trust())
+        return {"steps": 0}
+
+    monkeypatch.setattr("contrastok.trainer.train", look)
+    asked = CompareConfig(terms=(Path("t"),), corpus=("c",), out=tmp_path, hidden=5, trust_remote_code=trusted)
+    inner = inner_commands(asked, tmp_path)
+    monkeypatch.setenv("CONTRASTOK_CACHE", "")  # is set, and put back after the test
+    for config in (inner.train, train_config(inner.recovery, tmp_path)):
+        compare_run._train(config, str(tmp_path))
+    assert seen == [{"trust_remote_code": trusted}] * 2 and inner.generate.trust_remote_code is trusted
 
 
 def test_loaders_show_no_bars_in_a_run_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
