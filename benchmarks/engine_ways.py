@@ -135,6 +135,8 @@ class CpuMeter:
 
     def __enter__(self) -> CpuMeter:
         self._seen: dict[psutil.Process, float] = {}
+        self._look()
+        self._before = dict(self._seen)  # of processes that were there already
         self._over = threading.Event()
         self._own = time.process_time()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -144,16 +146,19 @@ class CpuMeter:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        self.seconds = time.process_time() - self._own + sum(self._seen.values())
+        self.seconds = time.process_time() - self._own + sum(self._seen.values()) - sum(self._before.values())
 
     def _watch(self) -> None:
         while True:
-            for child in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    times = child.cpu_times()
-                    self._seen[child] = times.user + times.system
+            self._look()
             if self._over.wait(LOOK):
                 return
+
+    def _look(self) -> None:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                times = child.cpu_times()
+                self._seen[child] = times.user + times.system
 
 
 @dataclass(frozen=True)

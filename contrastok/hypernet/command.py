@@ -107,7 +107,8 @@ def _count(tokenizer: PreTrainedTokenizerFast, config: TrainHypernetConfig) -> d
     try:
         return count_words(tokenizer, config.corpus, config.text_field, config.split)
     except InputError as error:
-        hint = error.hint or "--corpus takes .txt, .jsonl, .csv, .parquet, a folder of these, or a dataset's name"
+        takes = "--corpus takes .txt, .jsonl, .csv, .parquet, a folder of these, or a dataset's name"
+        hint = "; ".join(part for part in (error.hint, takes) if part)
         raise InputError(error.what, where=f"--corpus {error.where}", hint=hint) from None
 
 

@@ -53,11 +53,15 @@ def test_a_package_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch, caps
     ]
 
 
-def test_seconds_of_processes_below_are_counted() -> None:
+def test_seconds_of_processes_below_are_counted_from_now_on() -> None:
     work = "import time\nwhile time.process_time() < 0.8: pass"
+    busy = "import sys, time\nwhile time.process_time() < 4: pass\nprint()\nsys.stdin.read()"
+    older = subprocess.Popen([sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert older.stdin and older.stdout and older.stdout.readline()
     nested = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}])"
     with CpuMeter() as meter:
         subprocess.run([sys.executable, "-c", nested], check=True)
+    older.communicate()
     assert 0.5 < meter.seconds < 3
 
 

@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,15 @@ def test_only_answers_that_can_be_read_are_kept(rules: Rules, server: Any, tmp_p
     assert [asked["seed"] for asked in server.asked] == [0, 1, 0] and model.counts["cached"] == 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What a shell starts behind its back ignores SIGINT, and so do its tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("busy", [True, False])
 def test_an_interrupt_waits_neither_for_a_silent_server_nor_for_a_busy_one(
     rules: Rules, server: Any, tmp_path: Path, busy: bool

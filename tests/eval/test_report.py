@@ -185,7 +185,7 @@ def test_a_folder_that_is_no_checkpoint_is_named(tiny_model: Path) -> None:
         (["a", "b", "c"], "3 checkpoints were named"),
         (["a", "--json", "-", "--csv", "-"], "cannot both go to standard output"),
         (["a", "--out", "x", "--csv", "x"], "must be different files"),
-        (["a", "b"], "no checkpoint of contrastok"),
+        (["a", "b"], "a: no such file or folder"),
     ],
 )
 def test_what_cannot_be_is_told(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
