@@ -12,6 +12,9 @@ KITCHEN := examples/kitchen
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
+# Python compiles a module when it is first imported, and most of what is installed never is.
+export PIP_NO_COMPILE := 1
+
 # torch comes first and pinned: left to the resolver, Linux machines get several GB of CUDA packages.
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
