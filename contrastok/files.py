@@ -82,6 +82,10 @@ def check_output(
         raise OutputError(f"cannot be written ({reason})", where=path, hint=f"look at {parent}") from error
 
 
+PAGES = (".html", ".htm")
+"""What a report is written to."""
+
+
 def spare(path: Path, inputs: Sequence[Path], option: str, *, may_be_new: bool = True) -> None:
     """Refuse an output that would replace what the run reads, whatever --overwrite says.
 
@@ -89,20 +93,20 @@ def spare(path: Path, inputs: Sequence[Path], option: str, *, may_be_new: bool =
         path: the output.
         inputs: files and folders; the output must not be or hold one of them, nor replace what lies inside one.
         option: that gave the path; the hint names it.
-        may_be_new: whether something that does not exist yet may lie inside an input.
+        may_be_new: whether something that does not exist yet, or a page, which no run reads, may lie inside an input.
 
     Raises:
         OutputError: names the input.
     """
     places = (path.resolve(), path.absolute().parent.resolve() / path.name)  # a link itself would be replaced too
-    new = may_be_new and not os.path.lexists(path)
+    unread = may_be_new and (not os.path.lexists(path) or all(place.suffix.lower() in PAGES for place in places))
     for other in inputs:
         kept = other.resolve()
         if any(kept.is_relative_to(place) for place in places):
             raise OutputError(
                 f"would replace {other}, which this run reads", where=path, hint=f"choose another {option}"
             )
-        if not new and kept.is_dir() and any(place.is_relative_to(kept) for place in places):
+        if not unread and kept.is_dir() and any(place.is_relative_to(kept) for place in places):
             raise OutputError(
                 f"lies inside {other}, which this run reads", where=path, hint=f"choose another {option} outside it"
             )

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from contrastok.files import PAGES
 from contrastok.options import Common
 
 
@@ -42,7 +43,7 @@ class ReportConfig(Common):
             found.append("no checkpoint was named: contrastok report model/")
         if len(self.checkpoints) > 2:
             found.append(f"{len(self.checkpoints)} checkpoints were named, and at most two can be compared")
-        if self.out is not None and self.out.suffix.lower() not in (".html", ".htm"):
+        if self.out is not None and self.out.suffix.lower() not in PAGES:
             found.append(f"--out {self.out} would hold an HTML page: end its name in .html")
         if self.csv is not None and str(self.csv) == str(self.json) == "-":
             found.append("--json and --csv cannot both go to standard output")

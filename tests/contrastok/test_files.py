@@ -114,7 +114,15 @@ def test_folders_of_other_people_inputs_and_home_are_never_replaced(tmp_path: Pa
             check_output(out, True, marker="pairs.json", **options)  # type: ignore[arg-type]
     with pytest.raises(OutputError, match="which this run reads"):
         check_output(mine / "out", True, marker="pairs.json", inputs=[mine])
-    check_output(mine / "report.html", False, inputs=[mine])  # a file may lie in the folder that it is about
+    page = mine / "report.html"
+    check_output(page, False, inputs=[mine])  # a file may lie in the folder that it is about
+    page.write_text("of before")
+    check_output(page, True, inputs=[mine])  # no run reads a page
+    page.unlink()
+    page.symlink_to(mine / "pairs.json")
+    with pytest.raises(OutputError, match="lies inside"):
+        check_output(page, True, inputs=[mine])
+    page.unlink()
     with pytest.raises(OutputError, match="is a folder"):
         check_output(mine, True)
 
