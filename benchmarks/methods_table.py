@@ -87,6 +87,7 @@ def main() -> None:
         sys.exit(str(error))
     shown = [_of_any_machine(line) for line in lines]
     print(to_markdown(shown))
+    print(f"{len(lines)} methods, {sum('refused' not in line for line in lines)} of which apply\n")
     for name, difference in apart.items():
         print(f"{name}: {difference:.1e} apart at most")
     if arguments.plot:
